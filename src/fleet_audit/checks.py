@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks and profiles: one YAML file each, loaded and validated with errors that name file, line and field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from fleet_audit import content, sql, yamlfile
+from fleet_audit.model import CheckId, FleetAuditError, Outcome, Severity
+from fleet_audit.versions import key, kinds
+
+Parameter = bool | int | float | str | list[int] | list[str]
+Surface = Literal["data", "tools", "model", "hardware", "edge", "people"]
+BUILT_IN = {"as_of": "TIMESTAMP"}
+"""Parameters that every check may name: the time at which ages are measured."""
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+def _text(value: Any) -> Any:
+    """A text without the blanks around it."""
+    return value.strip() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+
+
+class Remediation(BaseModel):
+    """The role that makes a check pass."""
+
+    model_config = _STRICT
+    role: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="Ansible role in playbooks/roles/")]
+    vars: Annotated[dict[str, Any], Field(description="Variables handed to the role")] = {}
+    disruption: Literal["none", "service-restart", "reboot", "drain"]
+
+
+class CheckFile(BaseModel):
+    """One check: the state that is desired, why, and how it is decided from facts."""
+
+    model_config = _STRICT
+    id: Annotated[str, Field(pattern=f"^{_ID.pattern}$", description="The desired state, in words; never reused")]
+    aliases: Annotated[list[str], Field(description="Former ids")] = []
+    title: Annotated[Text, Field(description="The desired state as a sentence", max_length=120)]
+    severity: Severity
+    scope: Annotated[Literal["host", "fleet"], Field(description="fleet: the query sees all hosts")] = "host"
+    surface: Annotated[list[Surface], Field(min_length=1, description="Parts of the ML attack surface")]
+    rationale: Annotated[Text, Field(description="Why it matters on a training fleet")]
+    unknown: Annotated[Text | None, Field(description="What unknown means and what would settle it")] = None
+    fix: Annotated[Text, Field(description="What a person does about a failure")]
+    controls: Annotated[dict[str, list[str]], Field(description="Framework -> numbers")] = {}
+    profiles: Annotated[list[str], Field(description="The smallest profiles that select it")]
+    params: Annotated[dict[str, Parameter], Field(description="Name -> default, which gives the type; $name in SQL")] = {}
+    applies: Annotated[Text | None, Field(description="SELECT host, <boolean> AS applies; left out: it applies everywhere")] = None
+    query: Annotated[Text, Field(description="SELECT host, <text> AS subject, <boolean> AS pass, <text> AS reason")]
+    none: Annotated[Literal["pass", "fail", "unknown"], Field(description="The result of an applicable host without a row")]
+    none_because: Annotated[Text | None, Field(description="The reason of that result")] = None
+    remediation: Remediation | None = None
+    references: Annotated[list[Text], Field(min_length=1, description="Addresses of what it rests on, with the date read")]
+    examples: Annotated[list[dict[str, Any]], Field(min_length=2, description="Run as tests; result, coverage, hosts, and tables")]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CheckFile:
+        if self.none != "pass" and self.none_because is None:
+            raise ValueError("none_because must say why a host without a row is not a pass")
+        for name in self.params:
+            if name in BUILT_IN or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"params.{name} is no name for a parameter")
+        return self
+
+
+@dataclass(frozen=True)
+class Check:
+    """A loaded check, with what its SQL reads."""
+
+    id: CheckId
+    area: str
+    """The folder that it lies in."""
+    file: CheckFile
+    path: Path
+    query: sql.Statement
+    applies: sql.Statement | None
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """All fact tables that it needs."""
+        read = self.query.tables | (self.applies.tables if self.applies else frozenset())
+        return read - sql.BUILT_IN_TABLES
+
+    def hidden(self, values: Mapping[str, Parameter]) -> dict[str, str | None]:
+        """The values of the version keys that its SQL names, for one set of parameters."""
+        found: dict[str, str | None] = {}
+        for statement in (self.query, self.applies):
+            for name, (kind, literal, parameter) in (statement.version_keys if statement else {}).items():
+                found[name] = key(kind, literal if literal is not None else str(values[parameter or ""]))
+        return found
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named selection of checks."""
+
+    id: str
+    title: str
+    inherits: tuple[str, ...]
+    params: Mapping[str, Mapping[str, Parameter]]
+    """Check id -> parameter -> value."""
+    include: frozenset[str]
+    exclude: frozenset[str]
+
+
+class ProfileFile(BaseModel):
+    """One profile. Checks name the profiles that they belong to; a profile of a site may add and leave out."""
+
+    model_config = _STRICT
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    title: Text
+    inherits: list[str] = []
+    params: dict[str, dict[str, Parameter]] = {}
+    include: list[str] = []
+    exclude: list[str] = []
+
+
+@dataclass(frozen=True)
+class Library:
+    """All checks and profiles that were found."""
+
+    checks: Mapping[CheckId, Check]
+    profiles: Mapping[str, Profile]
+
+    def select(self, profile: str, only: Sequence[str] = ()) -> list[Check]:
+        """The checks of a profile, or those named, by id. Raises `FleetAuditError` for unknown names."""
+        if only:
+            return sorted((self.named(name) for name in only), key=lambda c: c.id)
+        if profile not in self.profiles:
+            raise FleetAuditError(f"no profile is named {profile!r}; known are {', '.join(sorted(self.profiles))}")
+        family, todo = set(), [profile]
+        while todo:
+            if (name := todo.pop()) not in family:
+                family.add(name)
+                todo += self.profiles[name].inherits
+        chosen = {c.id for c in self.checks.values() if family & set(c.file.profiles)}
+        for name in family:
+            chosen |= {self.named(i).id for i in self.profiles[name].include}
+        for name in family:
+            chosen -= {self.named(i).id for i in self.profiles[name].exclude}
+        return sorted((self.checks[i] for i in chosen), key=lambda c: c.id)
+
+    def named(self, name: str) -> Check:
+        """A check by its id or a former one."""
+        for check in self.checks.values():
+            if name == check.id or name in check.file.aliases:
+                return check
+        import difflib
+
+        near = difflib.get_close_matches(name, list(self.checks), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; `fleet-audit checks list` shows all"
+        raise FleetAuditError(f"no check is named {name!r}{hint}")
+
+    def params(self, profile: str) -> dict[str, dict[str, Parameter]]:
+        """Parameters that a profile sets, its own over inherited ones."""
+        found: dict[str, dict[str, Parameter]] = {}
+        if profile in self.profiles:
+            for parent in self.profiles[profile].inherits:
+                for check, values in self.params(parent).items():
+                    found.setdefault(check, {}).update(values)
+            for check, own in self.profiles[profile].params.items():
+                found.setdefault(check, {}).update(own)
+        return found
+
+
+def sql_type(default: Parameter) -> str:
+    """The SQL type that a parameter's default gives it."""
+    if isinstance(default, list):
+        if not default:
+            return "VARCHAR[]"
+        return f"{sql_type(default[0])}[]"
+    return {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}[type(default)]
+
+
+def parameter_problem(default: Parameter, value: object) -> str:
+    """Why a value is not of the type that a default gives; empty if it is."""
+    wanted = sql_type(default)
+    if isinstance(default, list):
+        if not isinstance(value, list):
+            return f"must be a list, as {default!r} is"
+        kinds_ = {type(v) for v in value}
+        if kinds_ <= {str} and wanted == "VARCHAR[]" or kinds_ <= {int} and wanted == "BIGINT[]":
+            return ""
+        return f"must be a list of {'integers' if wanted == 'BIGINT[]' else 'texts'}, as {default!r} is"
+    if type(value) is type(default) or (type(default) is float and type(value) is int):
+        return ""
+    return f"must be {'an integer' if wanted == 'BIGINT' else 'a ' + wanted.lower()}, as {default!r} is"
+
+
+def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool = True) -> Library:
+    """The shipped checks and those of a site's folders.
+
+    `tables` are the names of the fact tables that exist. Raises `FleetAuditError` for the first file
+    that is wrong.
+    """
+    known = frozenset(tables) | sql.BUILT_IN_TABLES
+    checks: dict[CheckId, Check] = {}
+    profiles: dict[str, Profile] = {}
+    taken: dict[str, Path] = {}
+    for folder in ([content.folder("checks")] if shipped else []) + list(folders):
+        if not folder.is_dir():
+            raise FleetAuditError(f"{folder}: no such folder of checks")
+        for path in sorted(folder.rglob("*.yaml")):
+            if path.parent.name == "profiles":
+                profile = _profile(path)
+                if profile.id in profiles:
+                    raise FleetAuditError(f"{path}: a profile {profile.id!r} is there already")
+                profiles[profile.id] = profile
+                continue
+            check = load_check(path, known)
+            for name in (check.id, *check.file.aliases):
+                if name in taken:
+                    raise FleetAuditError(f"{path}: the id {name!r} is taken by {taken[name]}; ids are never reused")
+                taken[name] = path
+            checks[check.id] = check
+    library = Library(checks, profiles)
+    _whole(library)
+    return library
+
+
+def _whole(library: Library) -> None:
+    """Every name that a check or profile gives is known."""
+    for check in library.checks.values():
+        for name in check.file.profiles:
+            if name not in library.profiles:
+                raise FleetAuditError(f"{check.path}: profiles: no profile is named {name!r}")
+    for profile in library.profiles.values():
+        for name in profile.inherits:
+            if name not in library.profiles:
+                raise FleetAuditError(f"profile {profile.id!r} inherits {name!r}, which there is not")
+        for name, values in profile.params.items():
+            check_params(library.named(name), values, f"profile {profile.id!r}")
+
+
+def check_params(check: Check, values: Mapping[str, Parameter], where: str) -> None:
+    """Raise `FleetAuditError` for a parameter that the check lacks or that has another type."""
+    for name, value in values.items():
+        if name not in check.file.params:
+            known = ", ".join(sorted(check.file.params)) or "none"
+            raise FleetAuditError(f"{where}: {check.id} has no parameter {name!r}; it has {known}")
+        if problem := parameter_problem(check.file.params[name], value):
+            raise FleetAuditError(f"{where}: {check.id}.{name} {problem}")
+
+
+def _profile(path: Path) -> Profile:
+    document = yamlfile.load(path)
+    try:
+        file = ProfileFile.model_validate(document.value)
+    except ValidationError as error:
+        raise document.invalid(error, ProfileFile.model_fields) from None
+    if file.id != path.stem:
+        raise document.error(("id",), f"must be the file's name, {path.stem!r}")
+    return Profile(file.id, file.title, tuple(file.inherits), file.params, frozenset(file.include), frozenset(file.exclude))
+
+
+def load_check(path: Path, known: frozenset[str]) -> Check:
+    """One check. Raises `FleetAuditError` naming file, line and field."""
+    document = yamlfile.load(path)
+    try:
+        file = CheckFile.model_validate(document.value)
+    except ValidationError as error:
+        raise document.invalid(error, CheckFile.model_fields) from None
+    if file.id != path.stem:
+        raise document.error(("id",), f"must be the file's name, {path.stem!r}")
+    types = {name: sql_type(default) for name, default in file.params.items()} | BUILT_IN
+    query = _statement(document, "query", file.query, types, known, {"host", "subject", "pass", "reason"})
+    applies = _statement(document, "applies", file.applies, types, known, {"host", "applies"}) if file.applies else None
+    used = query.parameters | (applies.parameters if applies else frozenset())
+    if unused := set(file.params) - used:
+        raise document.error(("params", sorted(unused)[0]), "no SQL names this parameter")
+    for index, example in enumerate(file.examples):
+        _example(document, index, example, known, file)
+    return Check(CheckId(file.id), path.parent.name, file, path, query, applies)
+
+
+def _statement(document: yamlfile.Document, field: str, text: str, types: dict[str, str], known: frozenset[str],
+               needed: set[str]) -> sql.Statement:  # fmt: skip
+    try:
+        statement = sql.parse(text, types=types, prefix=f"{field}_version_key")
+    except sql.SqlError as error:
+        raise document.error((field,), str(error)) from None
+    if unknown := sorted(statement.tables - known):
+        import difflib
+
+        near = difflib.get_close_matches(unknown[0], sorted(known), 1)
+        raise document.error((field,), f"no table is named {unknown[0]!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+    for name, (kind, literal, _) in statement.version_keys.items():
+        if kind not in kinds():
+            raise document.error((field,), f"{name}: version_key knows {', '.join(kinds())}, not {kind!r}")
+        if literal is not None and key(kind, literal) is None:
+            raise document.error((field,), f"{literal!r} is no {kind} version")
+    if missing := sorted(n for n in needed if not re.search(rf"\b{n}\b", text)):
+        raise document.error((field,), f"the statement yields no column {missing[0]!r}")
+    return statement
+
+
+EXAMPLE_KEYS = {"name", "result", "coverage", "params", "as_of", "hosts", "reason"}
+
+
+def _example(document: yamlfile.Document, index: int, example: dict[str, Any], known: frozenset[str], file: CheckFile) -> None:
+    """An example names a result and tables that there are; its rows are checked when it is run."""
+    place: yamlfile.Place = ("examples", index)
+    if file.scope == "fleet":
+        hosts = example.get("hosts")
+        if not isinstance(hosts, dict) or not hosts:
+            raise document.error(place, "an example of a fleet check has `hosts`: name -> result and tables")
+        parts = [((*place, "hosts", name), part) for name, part in hosts.items()]
+    else:
+        parts = [(place, example)]
+    for where, part in parts:
+        if not isinstance(part, dict) or part.get("result") not in set(Outcome):
+            raise document.error(where, f"`result` must be one of {', '.join(Outcome)}")
+        for name in part:
+            if name not in EXAMPLE_KEYS | known:
+                raise document.error((*where, name), "no table is named so")

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planning and collecting, as `run`, `collect` and `record` do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fleet_audit.checks import Check
+from fleet_audit.cli import _pipeline
+from fleet_audit.cli._progress import Progress
+from fleet_audit.model import FleetAuditError
+from fleet_audit.plan import Plan
+from fleet_audit.runs import Draft, Store
+
+
+def plan(inventory: str | None, checks: Sequence[Check], given: dict[str, Any]) -> Plan:
+    """Hosts and sources for these checks."""
+    from fleet_audit import plan as planning
+    from fleet_audit.facts import sources, tables
+
+    return planning.make(_pipeline.hosts(inventory, given), checks, tables(), sources())
+
+
+def describe(plan: Plan) -> None:
+    """Print what would be read, where and how."""
+    from fleet_audit.facts import sources
+    from fleet_audit.probe import pack
+    from fleet_audit.report.text import clean, count
+    from fleet_audit.transport.dispatch import choose
+
+    click.echo(f"{count(len(plan.hosts), 'host')}, {count(len(plan.checks), 'check')}, {count(len(plan.sources), 'source')}, "
+               f"program {pack.build(sources().values()).digest[:16]}")  # fmt: skip
+    for host in plan.hosts:
+        try:
+            name, why = choose(host)
+        except FleetAuditError as error:
+            name, why = "none", str(error)
+        become = f", becomes {host.become.user} with {host.become.method}" if host.become else ""
+        user = f"{host.user}@" if host.user else ""
+        click.echo(f"  {clean(host.name)}: {name} ({why}) to {clean(user + host.address)}{become}")
+    click.echo("would be read from each:")
+    for source_id in plan.sources:
+        source = sources()[source_id]
+        what = " ".join(source.args["argv"]) if "argv" in source.args else ", ".join(
+            source.args.get("paths") or source.args.get("globs") or [source.reader]
+        )
+        click.echo(f"  {source_id:<28} {source.reader:<8} {what}{'   (root)' if source.needs_root else ''}")
+
+
+def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, Any]) -> Draft:
+    """Collect from all hosts into a new draft, or the rest of an interrupted one."""
+    from fleet_audit.collect import Collector, Limits
+    from fleet_audit.facts import sources
+    from fleet_audit.probe import pack
+    from fleet_audit.transport.dispatch import Dispatch
+
+    program = pack.build(sources().values())
+    if given.get("resume"):
+        draft = store.resume(None)
+        if (draft.head["program"], draft.head["sources"]) != (program.digest, list(plan.sources)):
+            raise FleetAuditError(
+                f"run {draft.id} was begun with other checks or another version, so it cannot be resumed: "
+                f"run it as it was begun, or delete {draft.folder} and start anew"
+            )
+        for name in set(draft.evidence) - {h.name for h in plan.hosts}:
+            del draft.evidence[name]  # type: ignore[arg-type]
+    else:
+        draft = store.begin(inputs, program.digest, list(plan.sources))
+    todo = [host for host in plan.hosts if host.name not in draft.evidence]
+    dispatch = Dispatch()
+    collector = Collector(program, plan.sources, store.objects, Limits(host_s=given["timeout"]), dispatch)
+    with Progress(len(plan.hosts), quiet=given["quiet"], verbose=given["verbose"], already=len(draft.evidence)) as progress:
+
+        def done(evidence: Any) -> None:
+            draft.add(evidence)
+            progress.ended(evidence)
+
+        try:
+            collector.collect(todo, _pipeline.concurrency(given["concurrency"], len(todo)), done, progress.begun)
+        except KeyboardInterrupt:
+            click.echo(f"\n{len(draft.evidence)} of {len(plan.hosts)} hosts are kept: `--resume` completes the run", err=True)
+            raise
+        finally:
+            dispatch.close()
+    return draft

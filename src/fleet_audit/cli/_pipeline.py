@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages in a row, as `run`, `collect`, `evaluate` and `record` compose them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fleet_audit.checks import Check, Library
+from fleet_audit.model import FleetAuditError, Host, Secret
+from fleet_audit.policy import Policy
+from fleet_audit.runs import Draft, Run, Store
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which checks, with which parameters."""
+
+    library: Library
+    policy: Policy
+    profile: str
+    checks: tuple[Check, ...]
+
+    def inputs(self) -> dict[str, Any]:
+        """What a run keeps of it."""
+        return {
+            "profile": self.profile, "policy": self.policy.text,
+            "policy_file": str(self.policy.path) if self.policy.path else None, "checks": [c.id for c in self.checks],
+        }  # fmt: skip
+
+
+def select(inventory: str | None, policy_file: str | None, profile: str | None, only: Sequence[str], folders: Sequence[Path]) -> Selection:
+    """Load checks and policy, and check every name and value in them."""
+    from fleet_audit import checks, policy
+    from fleet_audit.facts import tables
+
+    chosen = policy.find(policy_file, inventory)
+    library = checks.load(folders, tables=tables())
+    where = str(chosen.path) if chosen.path else "policy"
+    for scope in (chosen.params, *chosen.groups.values()):
+        for name, values in scope.items():
+            checks.check_params(library.named(name), values, where)
+    name = profile or chosen.profile
+    selected = tuple(library.select(name, only))
+    if not selected:
+        raise FleetAuditError(f"the profile {name!r} selects no check")
+    return Selection(library, chosen, name, selected)
+
+
+def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
+    """The hosts of the inventory; passwords are asked for on the terminal."""
+    import click
+
+    from fleet_audit.inventory import load
+
+    login = click.prompt("SSH password", hide_input=True, err=True) if options["ask_pass"] else None
+    become = None
+    if options["ask_become_pass"]:
+        become = click.prompt("Password to become root", hide_input=True, err=True, default="", show_default=False) or login
+    if inventory is not None and "," not in inventory and not os.path.exists(inventory):
+        raise FleetAuditError(f"{inventory}: no such inventory; a list of hosts has commas, such as `{inventory},`")
+    return load(
+        inventory, limit=options["limit"], user=options["user"], private_key=options["private_key"],
+        become=options["become"] or options["ask_become_pass"], become_password=Secret(become) if become else None,
+        login_password=Secret(login) if login else None, vault_password_file=options["vault_password_file"],
+    )  # fmt: skip
+
+
+def concurrency(wanted: int | None, count: int) -> int:
+    """Hosts at once: what was asked for, or what fits this machine's memory and processors."""
+    if wanted is not None:
+        return min(wanted, max(1, count))
+    import psutil
+
+    memory = int(psutil.virtual_memory().available // (48 << 20))
+    return max(1, min(count, 24 * (os.cpu_count() or 1), memory, 256))
+
+
+def evaluate(draft: Draft, selection: Selection, groups: Mapping[str, Sequence[str]], expected: Mapping[str, bool], as_of: datetime) -> None:
+    """Facts, results and findings of a draft's evidence, written into it."""
+    import json
+
+    from fleet_audit import extract
+    from fleet_audit.evaluate import Evaluator
+    from fleet_audit.facts import tables
+    from fleet_audit.findings import FINDING_COLUMNS, RESULT_COLUMNS
+    from fleet_audit.model import HostName
+    from fleet_audit.tables import write_rows
+
+    facts = extract.build(draft.evidence.values(), groups, expected, tables(), draft.store.objects)
+    facts.save(draft.folder / "facts")
+    facts.connection.close()
+    done = Evaluator(
+        draft.folder / "facts", {HostName(h): groups.get(h, ()) for h in draft.evidence}, selection.checks, selection.policy,
+        selection.library.params(selection.profile), as_of,
+    ).evaluate()  # fmt: skip
+    write_rows(
+        draft.folder / "results.parquet", RESULT_COLUMNS,
+        [(r.check, r.host, str(r.outcome), r.reason, r.subjects, r.failed, r.undetermined) for r in done.results],
+    )  # fmt: skip
+    write_rows(
+        draft.folder / "findings.parquet", FINDING_COLUMNS,
+        [(f.check, f.host, f.subject, str(f.outcome), f.reason, f.fingerprint) for f in done.findings],
+    )  # fmt: skip
+    texts = [describe(check, selection) for check in selection.checks]
+    (draft.folder / "checks.json").write_text(json.dumps(texts, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+
+
+def describe(check: Check, selection: Selection) -> dict[str, Any]:
+    """A check as a run keeps it: its texts, the fleet's parameters, and what it reads."""
+    from fleet_audit.facts import tables
+
+    text = check.file.model_dump(mode="json", exclude={"examples"})
+    params = dict(check.file.params) | selection.library.params(selection.profile).get(check.id, {})
+    sources = sorted({s.id for name in check.tables for s in tables()[name].sources})
+    return {
+        **text, "area": check.area, "tables": sorted(check.tables), "sources": sources,
+        "params": selection.policy.values(check.id, params, ()),
+    }  # fmt: skip
+
+
+def seal(draft: Draft, groups: Mapping[str, Sequence[str]], expected: Mapping[str, bool], stage: str, as_of: datetime, **more: Any) -> Run:
+    """Seal a draft with what `run.json` says of its hosts."""
+    entries = {
+        e.host: {
+            "groups": list(groups.get(e.host, ())), "expected": expected.get(e.host, True), "reach": str(e.reach), "detail": e.detail,
+            "answered": e.answered, "privileged": e.privileged, "transport": e.transport, "seconds": e.seconds,
+            "costs": dict(e.costs), "notes": list(e.notes),
+        }
+        for e in draft.evidence.values()
+    }  # fmt: skip
+    return draft.seal({"stage": stage, "as_of": as_of.isoformat(), "hosts": entries, **more})
+
+
+def moment(text: str | None) -> datetime:
+    """A time that a person gave, as naive UTC; now if none. Raises `FleetAuditError` for what is none."""
+    if text is None:
+        return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise FleetAuditError(f"--as-of {text!r} is no time; write it as 2026-11-24 or 2026-11-24T06:00:00") from None
+    return when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when
+
+
+def open_store(folder: Path | None) -> Store:
+    """The store that was named, or the default one."""
+    from fleet_audit.runs import default_folder
+
+    return Store(folder or default_folder())

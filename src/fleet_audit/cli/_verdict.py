@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exit status of a run, and the sentence that says why."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fleet_audit.findings import Report
+from fleet_audit.model import FleetAuditError, Outcome, Severity
+from fleet_audit.report.text import count, number, share
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """`--max-unknown`: a number of results, a per cent of the expected ones, or any."""
+
+    number: int | None = 0
+    per_cent: float | None = None
+
+    def holds(self, unknown: int, expected: int) -> bool:
+        """Whether so many results not known may pass over."""
+        if self.per_cent is not None:
+            return unknown * 100 <= self.per_cent * max(expected, 1)
+        return self.number is None or unknown <= self.number
+
+
+def allowance(text: str) -> Allowance:
+    """Read `--max-unknown`. Raises `FleetAuditError` for what is none."""
+    if text == "any":
+        return Allowance(None)
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text):
+        if float(match[1]) <= 100:
+            return Allowance(None, float(match[1]))
+    elif text.isdigit() and text.isascii():
+        return Allowance(int(text))
+    raise FleetAuditError(f"--max-unknown {text!r}: give a number such as 5, a per cent such as 2%, or `any`")
+
+
+def verdict(report: Report, fail_on: Severity, allowed: Allowance) -> tuple[int, str]:
+    """Exit status and why: the first that fits of the design, section 6."""
+    severity = {c.id: c.severity for c in report.checks}
+    counted = [r for r in report.results if severity[r.check].rank <= fail_on.rank]
+    failed = sum(r.outcome is Outcome.FAIL for r in counted)
+    if failed:
+        return 1, f"{count(failed, 'failure')} at or above --fail-on {fail_on}"
+    optional = {h.name for h in report.hosts if not h.entry.expected and not h.entry.answered}
+    expected = [r for r in counted if r.outcome is not Outcome.NOTAPPLICABLE and r.host not in optional]
+    unknown = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) for r in expected)
+    silent = [h.name for h in report.hosts if not h.entry.answered and h.entry.expected]
+    unknown = max(unknown, len(silent))
+    if not allowed.holds(unknown, len(expected)):
+        hosts = f", {count(len(silent), 'expected host')} without an answer" if silent else ""
+        part = share(100 * unknown / len(expected)) if expected else "all"
+        return 3, f"{count(unknown, 'result')} not known at or above --fail-on {fail_on} ({part}){hosts}, beyond --max-unknown"
+    rest = f"; {number(unknown)} not known are within --max-unknown" if unknown else ""
+    return 0, f"no failure at or above --fail-on {fail_on}{rest}"

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fleet-audit checks`: what checks there are, and whether their examples hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fleet_audit.cli import _options as options
+
+
+@click.group()
+def command() -> None:
+    """List, show and test checks."""
+
+
+@command.command("list")
+@click.option("--profile", metavar="NAME", help="Only the checks of this profile.")
+@options.checks_folder
+@options.form
+def list_(profile: str | None, check_folders: tuple[Path, ...], output_format: str) -> int:
+    """List all checks."""
+    from fleet_audit import checks
+    from fleet_audit.facts import tables
+
+    library = checks.load(check_folders, tables=tables())
+    chosen = library.select(profile) if profile else sorted(library.checks.values(), key=lambda c: (c.area, c.id))
+    if output_format == "json":
+        click.echo(json.dumps([{"id": c.id, "title": c.file.title, "severity": str(c.file.severity), "area": c.area,
+                                "profiles": c.file.profiles} for c in chosen], indent=1))  # fmt: skip
+        return 0
+    for check in chosen:
+        click.echo(f"{check.area:<13} {check.file.severity:<9} {check.id:<42} {check.file.title}")
+    return 0
+
+
+@command.command()
+@click.argument("check")
+@options.checks_folder
+@options.form
+def show(check: str, check_folders: tuple[Path, ...], output_format: str) -> int:
+    """Show one check: what it wants, why, how it is decided, and what it reads."""
+    from fleet_audit import checks
+    from fleet_audit.facts import tables
+
+    found = checks.load(check_folders, tables=tables()).named(check)
+    sources = sorted({s.id for name in found.tables for s in tables()[name].sources})
+    if output_format == "json":
+        value = found.file.model_dump(mode="json") | {"area": found.area, "tables": sorted(found.tables), "sources": sources}
+        click.echo(json.dumps(value, indent=1, default=str))
+        return 0
+    file = found.file
+    click.echo(f"{found.id}\n{file.title}\n")
+    click.echo(f"severity   {file.severity}\narea       {found.area}\nsurface    {', '.join(file.surface)}\nprofiles   {', '.join(file.profiles)}")
+    click.echo(f"tables     {', '.join(sorted(found.tables))}\nsources    {', '.join(sources)}")
+    absence = sorted(found.query.absence | (found.applies.absence if found.applies else frozenset()))
+    if absence:
+        click.echo(f"absence    {', '.join(absence)} (must be complete before a failure counts)")
+    for name, value in file.params.items():
+        click.echo(f"param      {name} = {json.dumps(value)}")
+    for framework, numbers in file.controls.items():
+        click.echo(f"control    {framework} {', '.join(numbers)}")
+    click.echo(f"\nWhy: {' '.join(file.rationale.split())}\nFix: {' '.join(file.fix.split())}")
+    if file.remediation:
+        click.echo(f"Role: {file.remediation.role} {json.dumps(file.remediation.vars)} (disruption {file.remediation.disruption})")
+    if file.applies:
+        click.echo(f"\nApplies\n  {' '.join(file.applies.split())}")
+    click.echo(f"\nDecided by\n  {' '.join(file.query.split())}\nwithout a row: {file.none}" + (f" ({file.none_because})" if file.none_because else ""))
+    for reference in file.references:
+        click.echo(f"see {reference}")
+    return 0
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--no-one-way", is_flag=True, help="Leave out the tests that take evidence away.")
+def test(folder: Path | None, no_one_way: bool) -> int:
+    """Run the examples of the checks in FOLDER (default: the shipped ones), then take their evidence away.
+
+    Losing evidence may turn a result into unknown, and nothing into anything else.
+    """
+    from fleet_audit import checks, examples
+    from fleet_audit.facts import tables
+    from fleet_audit.model import FleetAuditError
+
+    library = checks.load([folder] if folder else [], tables=tables())
+    chosen = [c for c in library.checks.values() if folder is None or c.path.is_relative_to(folder)]
+    if not chosen:
+        raise FleetAuditError(f"{folder}: no checks there")
+    bad = 0
+    for check in sorted(chosen, key=lambda c: c.path):
+        problems = examples.run(check, tables(), one_way=not no_one_way)
+        bad += bool(problems)
+        for problem in problems:
+            click.echo(f"{check.path}: {problem.label}: {problem.message}")
+    click.echo(f"{len(chosen) - bad} of {len(chosen)} checks hold")
+    return 1 if bad else 0
+
+
+@command.command()
+def schema() -> int:
+    """Print the JSON Schema of a check, for editors."""
+    from fleet_audit.checks import CheckFile
+
+    click.echo(json.dumps(CheckFile.model_json_schema(), indent=1, sort_keys=True))
+    return 0

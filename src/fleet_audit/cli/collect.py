@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fleet-audit collect`: evidence only, to be evaluated later or elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fleet_audit.cli import _options as options
+
+
+@click.command()
+@click.argument("inventory", required=False)
+@options.connection
+@options.selection
+@options.limits
+@options.store
+@click.option("--resume", is_flag=True, help="Complete the newest interrupted run.")
+@options.verbosity
+def command(inventory: str | None, **given: Any) -> int:
+    """Collect the evidence that the selected checks need, and decide nothing."""
+    from fleet_audit.cli import _collecting, _pipeline
+
+    selection = _pipeline.select(inventory, given["policy_file"], given["profile"], given["only"], given["check_folders"])
+    plan = _collecting.plan(inventory, selection.checks, given)
+    store = _pipeline.open_store(given["store_folder"])
+    draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)
+    groups = {h.name: h.groups for h in plan.hosts}
+    run = _pipeline.seal(draft, groups, {h.name: h.expected for h in plan.hosts}, "collected", _pipeline.moment(None))
+    answered = sum(h.answered for h in run.file.hosts.values())
+    click.echo(f"run {run.file.id}: {answered} of {len(run.file.hosts)} hosts answered; `fleet-audit evaluate {run.file.id}` decides it")
+    return 0 if answered == len(run.file.hosts) else 3

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point: finds subcommands, and turns errors into messages and exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+
+import click
+
+from fleet_audit import __version__, cli
+from fleet_audit.model import FleetAuditError, InternalError
+
+USAGE, INTERNAL, INTERRUPTED = 2, 4, 130
+
+
+class Commands(click.Group):
+    """Imports a subcommand's module only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all modules that are subcommands."""
+        return sorted(m.name for m in pkgutil.iter_modules(cli.__path__) if not m.name.startswith("_") and m.name != "main")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand of a name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"fleet_audit.cli.{cmd_name}").command
+        return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="fleet-audit")
+def group() -> None:
+    """Audit the hardening of the machines that train models: hosts and GPUs, agentless, over SSH.
+
+    `fleet-audit run inventory.ini` reads every node once, decides the checks and writes a report.
+
+    Exit status: 0 nothing open, 1 failures at or above --fail-on, 2 usage or configuration, 3 results
+    not known beyond --max-unknown, 4 our own failure, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    try:
+        code = group.main(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("fleet-audit: interrupted", err=True)
+        os._exit(INTERRUPTED)  # threads that still wait for hosts are not waited for
+    except FleetAuditError as error:
+        click.echo(f"fleet-audit: {error}", err=True)
+        sys.exit(USAGE)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("FLEET_AUDIT_DEBUG"):
+            raise
+        kind = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
+        click.echo(
+            f"fleet-audit: this is a failure of fleet-audit itself: {kind}{error}\n"
+            "Set FLEET_AUDIT_DEBUG=1 to see where, and report it.", err=True,
+        )  # fmt: skip
+        sys.exit(INTERNAL)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fleet-audit query`: a SELECT over the facts of a run, in the same sandbox as checks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fleet_audit.cli import _options as options
+
+ROWS_SHOWN = 1000
+
+
+@click.command()
+@click.argument("statement")
+@click.option("--run", "run_name", default="latest", show_default=True, metavar="RUN", help="Which run.")
+@options.store
+@options.form
+def command(statement: str, run_name: str, store_folder: Path | None, output_format: str) -> int:
+    """Run STATEMENT, one SELECT, over the facts of a run. `fleet-audit facts list` shows the tables."""
+    import duckdb
+
+    from fleet_audit import sql
+    from fleet_audit.cli import _pipeline
+    from fleet_audit.facts import tables
+    from fleet_audit.model import FleetAuditError
+    from fleet_audit.tables import Facts
+
+    parsed = sql.parse(statement, types={}, lint=False)
+    known = {*tables(), *sql.BUILT_IN_TABLES}
+    if unknown := sorted(parsed.tables - known):
+        raise FleetAuditError(f"no table is named {unknown[0]!r}; `fleet-audit facts list` shows them")
+    run = _pipeline.open_store(store_folder).find(run_name, stage="evaluated")
+    facts = Facts.load(tables(), run.facts(), only=sorted(parsed.tables & set(tables())))
+    facts.connection.execute("SET max_execution_time=60000").fetchall()
+    facts.lock()
+    try:
+        cursor = facts.connection.execute(f"SELECT * FROM ({statement.rstrip().rstrip(';')})")
+        names = [column[0] for column in cursor.description or []]
+        rows = cursor.fetchall()
+    except duckdb.Error as error:
+        raise FleetAuditError(str(error).splitlines()[0]) from None
+    if output_format == "json":
+        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1, default=str))
+    else:
+        _table(names, rows)
+    return 0
+
+
+def _table(names: list[str], rows: list[tuple[object, ...]]) -> None:
+    from fleet_audit.report.text import clean
+
+    shown = [["" if v is None else clean(str(v), 80) for v in row] for row in rows[:ROWS_SHOWN]]
+    widths = [max([len(n), *(len(r[i]) for r in shown)]) for i, n in enumerate(names)]
+    click.echo("  ".join(n.ljust(w) for n, w in zip(names, widths, strict=True)).rstrip())
+    for row in shown:
+        click.echo("  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip())
+    if len(rows) > ROWS_SHOWN:
+        click.echo(f"... {ROWS_SHOWN} of {len(rows)} rows; --format json prints all")

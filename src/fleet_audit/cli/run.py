@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fleet-audit run`: collect, evaluate and report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleet_audit.cli import _options as options
+
+
+@click.command()
+@click.argument("inventory", required=False)
+@options.connection
+@options.selection
+@options.limits
+@options.store
+@click.option(
+    "--fail-on", type=click.Choice(["critical", "high", "medium", "low", "info"]), default="high", show_default=True,
+    help="Exit with 1 on an open failure of this severity or above.",
+)
+@click.option(
+    "--max-unknown", default="0", show_default=True, metavar="N|P%|any", help="Exit with 3 if more results than this are not known."
+)
+@click.option("-f", "--format", "formats", multiple=True, metavar="NAME", help="Report format; may be repeated. [default: html]")
+@click.option("-o", "--output", metavar="PATH", help="File or folder for reports, or - for standard output. [default: the store]")
+@click.option("--resume", is_flag=True, help="Complete the newest interrupted run.")
+@click.option("--dry-run", is_flag=True, help="Say what would be read, where, by which transport, and end.")
+@options.verbosity
+def command(inventory: str | None, **given: Any) -> int:
+    """Audit the hosts of INVENTORY: an Ansible inventory, a comma list of hosts, or this machine.
+
+    Reads every host once over SSH, decides the selected checks, prints a summary and writes a report.
+    """
+    from fleet_audit.cli import _collecting, _pipeline, _reports, _verdict
+    from fleet_audit.findings import load
+    from fleet_audit.model import Severity
+
+    allowed = _verdict.allowance(given["max_unknown"])
+    formats = _reports.formats(given["formats"] or ("html",), given["output"])
+    selection = _pipeline.select(inventory, given["policy_file"], given["profile"], given["only"], given["check_folders"])
+    plan = _collecting.plan(inventory, selection.checks, given)
+    if given["dry_run"]:
+        _collecting.describe(plan)
+        return 0
+    store = _pipeline.open_store(given["store_folder"])
+    draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)
+    groups = {h.name: h.groups for h in plan.hosts}
+    expected = {h.name: h.expected for h in plan.hosts}
+    moment = _pipeline.moment(None)
+    _pipeline.evaluate(draft, selection, groups, expected, moment)
+    report = load(_pipeline.seal(draft, groups, expected, "evaluated", moment))
+    paths = _reports.write(report, formats, given["output"], store)
+    code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed)
+    _finish(report, paths, code, why, given)
+    return code
+
+
+def _finish(report: Any, paths: list[Path], code: int, why: str, given: dict[str, Any]) -> None:
+    """The summary, where the reports are, and why the exit status is what it is."""
+    if given["quiet"]:
+        return
+    from fleet_audit.report import terminal
+
+    out = sys.stderr if given["output"] == "-" else sys.stdout
+    text = terminal.render(report).decode()
+    encoding = getattr(out, "encoding", None) or "ascii"
+    if not _encodes(text, encoding):
+        text = text.translate(str.maketrans({"█": "#", "░": "?", "∙": ".", "▓": "!", "…": "~"}))
+    click.echo(text.encode(encoding, "replace").decode(encoding), file=out)
+    for path in paths:
+        click.echo(f"  Report   {os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path}   {path.stat().st_size / 1e6:.1f} MB", file=out)
+    click.echo(f"  exit {code}: {why}", file=out)
+
+
+def _encodes(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

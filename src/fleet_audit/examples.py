@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the examples of checks, and takes their evidence away.
+
+Evidence moves results one way: losing a table, a row of a table that is then only partly read, or a
+value may turn a result into `unknown`, and nothing into anything else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from fleet_audit._evaluator import decide
+from fleet_audit.checks import Check, check_params
+from fleet_audit.evaluate import judge, spec_of
+from fleet_audit.facts.base import Bundle, Column, Extract, Table, extract
+from fleet_audit.model import Coverage, FleetAuditError, HostName, Outcome, Result
+from fleet_audit.tables import Facts
+from fleet_audit.versions import key, kinds
+
+AS_OF = datetime(2026, 1, 1)
+"""The time at which examples are decided unless they say otherwise."""
+_NEUTRAL: dict[str, Any] = {
+    "VARCHAR": "example", "BIGINT": 0, "BOOLEAN": False, "TIMESTAMP": AS_OF, "VARCHAR[]": [], "BIGINT[]": [],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One host of an example, with the facts that it has."""
+
+    check: Check
+    label: str
+    host: HostName
+    wanted: Outcome
+    facts: Mapping[str, Extract]
+    groups: tuple[str, ...] = ()
+    as_of: datetime = AS_OF
+    params: tuple[tuple[str, Any], ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An example, or an example robbed of evidence, that came out otherwise than it must."""
+
+    check: str
+    label: str
+    message: str
+
+
+def trials(check: Check, tables: Mapping[str, Table]) -> list[list[Trial]]:
+    """The examples of a check; each inner list is one fleet. Raises `FleetAuditError` for a row that fits no table."""
+    fleets = []
+    for index, example in enumerate(check.file.examples):
+        label = f"example {index + 1}" + (f" ({example['name']})" if "name" in example else "")
+        params = example.get("params", {})
+        check_params(check, params, f"{check.path}: {label}")
+        as_of = datetime.fromisoformat(str(example["as_of"])) if "as_of" in example else AS_OF
+        parts = example["hosts"] if check.file.scope == "fleet" else {f"ex{index:03d}": example}
+        fleet = []
+        for name, part in parts.items():
+            facts = {t: _facts(check, tables[t], part, label) for t in sorted(check.tables)}
+            fleet.append(
+                Trial(check, label, HostName(f"{check.id}.{name}" if check.file.scope == "host" else name),
+                      Outcome(part["result"]), facts, ("example",), as_of, tuple(sorted(params.items())), part.get("reason"))
+            )  # fmt: skip
+        fleets.append(fleet)
+    return fleets
+
+
+def _facts(check: Check, table: Table, part: Mapping[str, Any], label: str) -> Extract:
+    """What an example gives of one table: complete unless it says otherwise."""
+    where = f"{check.path}: {label}: {table.name}"
+    rows = []
+    for row in part.get(table.name, []):
+        if not isinstance(row, dict):
+            raise FleetAuditError(f"{where}: a row is a mapping of columns")
+        known = {column.name for column in table.columns}
+        if unknown := sorted(set(row) - known):
+            raise FleetAuditError(f"{where}: no column is named {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        rows.append({c.name: _value(c, row, where) for c in table.columns})
+    state = Coverage(part.get("coverage", {}).get(table.name, Coverage.COMPLETE))
+    checked = extract(_probe(table, rows), {})
+    if checked.coverage is not Coverage.COMPLETE:
+        raise FleetAuditError(f"{where}: {checked.reason}")
+    return Extract(checked.rows, state, "" if state is Coverage.COMPLETE else "the example says so")
+
+
+def _value(column: Column, row: Mapping[str, Any], where: str) -> Any:
+    """A column's value in an example; version keys are written `kind:version`."""
+    if column.name not in row:
+        return None if column.nullable else copy.copy(_NEUTRAL[column.type])
+    value = row[column.name]
+    if column.type == "TIMESTAMP" and isinstance(value, str):
+        return datetime.fromisoformat(value)
+    if column.name.endswith("_key") and isinstance(value, str):
+        kind, _, version = value.partition(":")
+        if kind not in kinds() or (made := key(kind, version)) is None:
+            raise FleetAuditError(f"{where}.{column.name}: write kind:version with a kind of {', '.join(kinds())}")
+        return made
+    return value
+
+
+def _probe(table: Table, rows: list[dict[str, Any]]) -> Table:
+    """The table with a parser that yields these rows, so that examples are checked as evidence is."""
+    import types
+
+    def parse(evidence: Bundle) -> Iterable[Any]:
+        return [types.SimpleNamespace(**row) for row in rows]
+
+    return Table(table.name, table.row, (), parse)
+
+
+def robbed(trial: Trial, tables: Mapping[str, Table]) -> Iterator[Trial]:
+    """The trial with evidence taken away, one way at a time."""
+    used = trial.check.query.columns | (trial.check.applies.columns if trial.check.applies else frozenset())
+    everything = trial.check.query.star or bool(trial.check.applies and trial.check.applies.star)
+    for name, facts in trial.facts.items():
+        gone = Extract((), Coverage.NONE, "taken away")
+        yield _with(trial, name, gone, f"without {name}")
+        for index in range(len(facts.rows)):
+            rest = facts.rows[:index] + facts.rows[index + 1 :]
+            yield _with(trial, name, Extract(rest, Coverage.PARTIAL, "taken away"), f"without row {index + 1} of {name}")
+        for position, column in enumerate(tables[name].columns):
+            if not column.nullable or not (everything or column.name in used):
+                continue
+            for index, row in enumerate(facts.rows):
+                if row[position] is not None:
+                    null = (*row[:position], None, *row[position + 1 :])
+                    rows = (*facts.rows[:index], null, *facts.rows[index + 1 :])
+                    yield _with(trial, name, Extract(rows, facts.coverage, facts.reason), f"{name}.{column.name} of row {index + 1} NULL")
+
+
+def _with(trial: Trial, table: str, facts: Extract, how: str) -> Trial:
+    return Trial(
+        trial.check, f"{trial.label}, {how}", trial.host, trial.wanted, {**trial.facts, table: facts},
+        trial.groups, trial.as_of, trial.params,
+    )  # fmt: skip
+
+
+def run(check: Check, tables: Mapping[str, Table], *, one_way: bool = True) -> list[Problem]:
+    """Try all examples of a check; what came out otherwise than it must."""
+    problems = []
+    fleets = trials(check, tables)
+    for results in _decide(check, fleets, tables):
+        for trial, result in results:
+            if result.outcome != trial.wanted:
+                problems.append(Problem(check.id, trial.label, f"{trial.host}: {result.outcome} ({result.reason}), not {trial.wanted}"))
+            elif trial.reason is not None and trial.reason not in result.reason:
+                problems.append(Problem(check.id, trial.label, f"the reason is {result.reason!r}, without {trial.reason!r}"))
+            elif result.outcome is Outcome.FAIL and result.reason.startswith("no reason given"):
+                problems.append(Problem(check.id, trial.label, "a failing subject has no reason"))
+    if one_way and check.file.scope == "host" and not problems:
+        poorer = [[poor] for fleet in fleets for trial in fleet for poor in robbed(trial, tables)]
+        for results in _decide(check, poorer, tables):
+            for trial, result in results:
+                if result.outcome not in (trial.wanted, Outcome.UNKNOWN):
+                    problems.append(Problem(check.id, trial.label, f"turned {trial.wanted} into {result.outcome}: {result.reason}"))
+    return problems
+
+
+def _decide(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]) -> Iterator[list[tuple[Trial, Result]]]:
+    """Results of fleets; those of a host-scope check share one database."""
+    mine = {name: tables[name] for name in check.tables}
+    if check.file.scope == "host":
+        named = [
+            Trial(t.check, t.label, HostName(f"h{i:05d}"), t.wanted, t.facts, t.groups, t.as_of, t.params, t.reason)
+            for i, t in enumerate(t for fleet in fleets for t in fleet)
+        ]
+        fleets = [named] if named else []
+    for fleet in fleets:
+        facts = Facts(mine)
+        for trial in fleet:
+            facts.add_host(trial.host, trial.groups)
+            for name, extracted in trial.facts.items():
+                facts.add(trial.host, name, trial.host, extracted)
+        facts.finish()
+        facts.lock()
+        try:
+            yield [(trial, result) for trial, result in _results(check, fleet, facts)]
+        except duckdb.Error as error:
+            raise FleetAuditError(f"{check.path}: {str(error).splitlines()[0]}") from None
+        finally:
+            facts.connection.close()
+
+
+def _results(check: Check, fleet: list[Trial], facts: Facts) -> Iterator[tuple[Trial, Result]]:
+    groups: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
+    for trial in fleet:
+        values = {**check.file.params, **dict(trial.params)}
+        bound = {**values, **check.hidden(values), "as_of": trial.as_of.isoformat(sep=" ")}
+        groups.setdefault(repr(sorted(bound.items(), key=str)), (bound, []))[1].append(trial)
+    names = check.query.bound | (check.applies.bound if check.applies else frozenset())
+    spec = spec_of(check)
+    for bound, members in groups.values():
+        spec["sets"] = [{"params": {k: v for k, v in bound.items() if k in names}, "hosts": [t.host for t in members]}]
+        rows = {row[0]: row for row in decide(facts, spec)}
+        for trial in members:
+            yield trial, judge(check, trial.host, rows[trial.host])[0]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening sockets of the host's network namespace. It cannot see those of containers, nor a firewall outside."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fleet_audit.facts.base import Bundle, NotUnderstood, Table, integer
+from fleet_audit.model import Source, SourceId
+
+SOCKETS = Source(
+    SourceId("sockets"), "sockets", {},
+    "proc_net(5) tcp, tcp6, udp and udp6: what listens, or receives from anyone, with the processes that hold it.",
+    needs_root=True,
+)  # fmt: skip
+_SCOPES = "loopback, link-local, private, public or all"
+
+
+@dataclass(frozen=True)
+class Socket:
+    """A socket that takes connections or datagrams from anyone. Source: /proc/net."""
+
+    proto: Annotated[str, "tcp or udp"]
+    address: Annotated[str, "Address in its usual form; 0.0.0.0 or :: for all"]
+    port: Annotated[int, "Port number"]
+    scope: Annotated[str, f"How far the address reaches: {_SCOPES}"]
+    uid: Annotated[int, "User who opened it"]
+
+
+@dataclass(frozen=True)
+class SocketOwner:
+    """A process that holds such a socket. Source: the descriptors in /proc."""
+
+    proto: Annotated[str, "tcp or udp"]
+    address: Annotated[str, "Address of the socket"]
+    port: Annotated[int, "Port of the socket"]
+    scope: Annotated[str, f"How far the address reaches: {_SCOPES}"]
+    process: Annotated[str | None, "Command name, at most 15 characters; none for a socket of the kernel"]
+    program: Annotated[str | None, "Path of the program; ends with ` (deleted)` if its file is gone"]
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """Address and port of a local_address of /proc/net, a little-endian machine's.
+
+    Raises `ValueError` for what is none.
+    """
+    host, colon, port = text.partition(":")
+    raw = bytes.fromhex(host)
+    if not colon or len(raw) not in (4, 16):
+        raise ValueError(text)
+    words = [raw[i : i + 4][::-1] for i in range(0, len(raw), 4)]
+    address = ipaddress.ip_address(b"".join(words))
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address), int(port, 16)
+
+
+def scope(text: str) -> str:
+    """How far an address reaches."""
+    address = ipaddress.ip_address(text)
+    if address.is_unspecified:
+        return "all"
+    if address.is_loopback:
+        return "loopback"
+    if address.is_link_local:
+        return "link-local"
+    return "private" if address.is_private else "public"
+
+
+def _rows(evidence: Bundle) -> Iterable[tuple[str, str, int, str, dict[str, Any]]]:
+    document = evidence.document(SOCKETS)
+    try:
+        sockets, unread = document["sockets"], document["unread"]
+        for kind in sorted(unread):
+            # IPv6 may be off: its files are not there, and nothing listens there.
+            if not (kind.endswith("6") and unread[kind]["status"] == "absent"):
+                evidence.gap(SOCKETS, f"/proc/net/{kind} {unread[kind]['status']}")
+        for entry in sockets:
+            address, port = address_of(entry["local"])
+            yield entry["kind"].rstrip("6"), address, port, scope(address), entry
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NotUnderstood(f"sockets: {type(error).__name__}: {error}") from None
+
+
+def parse_sockets(evidence: Bundle) -> Iterable[Socket]:
+    """A row per socket."""
+    for proto, address, port, reach, entry in list(_rows(evidence)):
+        uid = integer(entry.get("uid"))
+        if uid is None:
+            evidence.gap(SOCKETS, "a socket without its user")
+        else:
+            yield Socket(proto, address, port, reach, uid)
+
+
+def parse_owners(evidence: Bundle) -> Iterable[SocketOwner]:
+    """A row per socket and process; a socket without one has an empty row if all processes were looked at."""
+    rows = list(_rows(evidence))
+    gap = evidence.document(SOCKETS).get("owners_gap")
+    if gap:
+        evidence.gap(SOCKETS, str(gap))
+    for proto, address, port, reach, entry in rows:
+        owners = entry.get("owners")
+        if not isinstance(owners, list) or not all(isinstance(owner, dict) for owner in owners):
+            raise NotUnderstood("sockets: owners are not a list of objects")
+        if not owners and not gap:
+            yield SocketOwner(proto, address, port, reach, None, None)
+        seen = {(owner.get("comm"), owner.get("exe")) for owner in owners}
+        for comm, exe in sorted(seen, key=repr):
+            yield SocketOwner(proto, address, port, reach, comm, exe)
+
+
+TABLES = (
+    Table("sockets", Socket, (SOCKETS,), parse_sockets),
+    Table("socket_owners", SocketOwner, (SOCKETS,), parse_owners),
+)

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report model: one value that every output format renders, made from a sealed run alone.
+
+All shares and totals that any report shows are computed here, by one function each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity, Status
+from fleet_audit.runs import HostEntry, Run
+from fleet_audit.tables import read_rows
+
+RESULT_COLUMNS = {
+    "check_id": "VARCHAR", "host": "VARCHAR", "outcome": "VARCHAR", "reason": "VARCHAR",
+    "subjects": "BIGINT", "failed": "BIGINT", "undetermined": "BIGINT",
+}  # fmt: skip
+FINDING_COLUMNS = {
+    "check_id": "VARCHAR", "host": "VARCHAR", "subject": "VARCHAR", "outcome": "VARCHAR", "reason": "VARCHAR", "fingerprint": "VARCHAR",
+}  # fmt: skip
+WEIGHTS = {Severity.CRITICAL: 10, Severity.HIGH: 5, Severity.MEDIUM: 2, Severity.LOW: 1, Severity.INFO: 0}
+"""They rank actions and nothing else."""
+DISRUPTIONS = ("none", "service-restart", "reboot", "drain")
+
+
+@dataclass(frozen=True)
+class Posture:
+    """Counts of results. Expected are all but `notapplicable`; those of silent hosts are `no_answer`."""
+
+    passed: int = 0
+    failed: int = 0
+    unknown: int = 0
+    error: int = 0
+    no_answer: int = 0
+    notapplicable: int = 0
+
+    @property
+    def expected(self) -> int:
+        """The denominator."""
+        return self.passed + self.failed + self.unknown + self.error + self.no_answer
+
+    @property
+    def not_known(self) -> int:
+        """Results that could not be determined, for whatever reason."""
+        return self.unknown + self.error + self.no_answer
+
+    @property
+    def at_least(self) -> float | None:
+        """Share shown to pass, in per cent; None if nothing was expected."""
+        return 100 * self.passed / self.expected if self.expected else None
+
+    @property
+    def at_most(self) -> float | None:
+        """Share not shown to fail, in per cent; None if nothing was expected."""
+        return 100 * (self.expected - self.failed) / self.expected if self.expected else None
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """A check as the run holds it."""
+
+    id: CheckId
+    title: str
+    area: str
+    severity: Severity
+    surface: tuple[str, ...]
+    rationale: str
+    unknown: str | None
+    fix: str
+    controls: Mapping[str, Sequence[str]]
+    references: tuple[str, ...]
+    params: Mapping[str, Any]
+    query: str
+    applies: str | None
+    tables: tuple[str, ...]
+    sources: tuple[str, ...]
+    """Sources behind its tables."""
+    role: str | None
+    disruption: str | None
+
+
+@dataclass(frozen=True)
+class HostView:
+    """A host as the run holds it."""
+
+    name: HostName
+    entry: HostEntry
+    os: str | None
+    kernel: str | None
+    sources: Mapping[str, int]
+    """Status of a source -> how many."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why results are not known: one reason and what it costs."""
+
+    reason: str
+    results: int
+    hosts: int
+    checks: int
+    silent: bool
+    """The hosts did not answer."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """What closes failures: one role's run, or one check's fix."""
+
+    title: str
+    role: str | None
+    disruption: str | None
+    checks: tuple[CheckId, ...]
+    hosts: int
+    failures: int
+    critical: int
+    weight: int
+    """10, 5, 2, 1, 0 for each failure from critical to info."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says about a run."""
+
+    id: str
+    version: str
+    started_at: datetime
+    as_of: datetime
+    program: str
+    inputs: Mapping[str, Any]
+    evidence_of: str
+    hosts: tuple[HostView, ...]
+    checks: tuple[CheckView, ...]
+    results: tuple[Result, ...]
+    """Sorted by check and host; exactly one for each pair."""
+    findings: tuple[Finding, ...]
+
+    def posture(self, results: Iterable[Result] | None = None) -> Posture:
+        """Counts of some results, all if none are named."""
+        silent = self.silent
+        counts: Counter[str] = Counter()
+        for result in self.results if results is None else results:
+            name = "no_answer" if result.host in silent else str(result.outcome)
+            counts[{"pass": "passed", "fail": "failed"}.get(name, name)] += 1
+        return Posture(**counts)
+
+    @property
+    def silent(self) -> frozenset[HostName]:
+        """Hosts of which nothing came back."""
+        return frozenset(h.name for h in self.hosts if not h.entry.answered)
+
+    def open_failures(self) -> dict[Severity, int]:
+        """Failed results by severity."""
+        severity = {c.id: c.severity for c in self.checks}
+        counts = Counter(severity[r.check] for r in self.results if r.outcome is Outcome.FAIL)
+        return {s: counts[s] for s in Severity}
+
+    def causes(self) -> list[Cause]:
+        """Why results are not known, silent hosts first, then what costs most."""
+        silent = self.silent
+        reach = {h.name: h.entry.reach for h in self.hosts}
+        found: dict[tuple[bool, str], list[Result]] = defaultdict(list)
+        for result in self.results:
+            if result.host in silent:
+                found[True, f"no answer: {reach[result.host]}"].append(result)
+            elif result.outcome in (Outcome.UNKNOWN, Outcome.ERROR):
+                found[False, result.reason].append(result)
+        causes = [
+            Cause(reason, len(rs), len({r.host for r in rs}), len({r.check for r in rs}), dead) for (dead, reason), rs in found.items()
+        ]
+        return sorted(causes, key=lambda c: (not c.silent, -c.results, c.reason))
+
+    def actions(self) -> list[Action]:
+        """What to do: criticals closed first, then weight closed, then less disruption, then the title."""
+        views = {c.id: c for c in self.checks}
+        groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
+        for result in self.results:
+            if result.outcome is Outcome.FAIL:
+                view = views[result.check]
+                groups[(view.role, view.disruption or "") if view.role else (view.id, "check")].append(result)
+        actions = []
+        for (name, _), results in groups.items():
+            ids = sorted({r.check for r in results}, key=lambda i: (views[i].severity.rank, i))
+            first = views[ids[0]]
+            actions.append(
+                Action(
+                    first.fix.split(". ")[0].rstrip(".") if len(ids) == 1 else f"Run role {name}: {first.title}",
+                    first.role, first.disruption, tuple(ids), len({r.host for r in results}), len(results),
+                    sum(views[r.check].severity is Severity.CRITICAL for r in results),
+                    sum(WEIGHTS[views[r.check].severity] for r in results),
+                )
+            )  # fmt: skip
+        order = {d: i for i, d in enumerate(DISRUPTIONS)}
+        return sorted(actions, key=lambda a: (-a.critical, -a.weight, order.get(a.disruption or "", 9), a.title))
+
+
+def load(run: Run) -> Report:
+    """The report model of an evaluated run. Raises `FleetAuditError` if the run is broken."""
+    views = tuple(_check(c) for c in run.document("checks.json"))
+    results = tuple(
+        Result(CheckId(c), HostName(h), Outcome(o), r, n, f, u)
+        for c, h, o, r, n, f, u in read_rows(run.path("results.parquet"), list(RESULT_COLUMNS))
+    )
+    findings = tuple(
+        Finding(CheckId(c), HostName(h), s, Outcome(o), r, f)
+        for c, h, s, o, r, f in read_rows(run.path("findings.parquet"), list(FINDING_COLUMNS))
+    )
+    facts = run.facts()
+    oses, kernels = _by_host(facts, "os", ("name", "id")), _by_host(facts, "kernel_running", ("release",))
+    statuses = {e.host: Counter(str(r.status) for r in e.records) for e in run.evidence()}
+    hosts = tuple(
+        HostView(HostName(name), entry, oses.get(name), kernels.get(name), dict(sorted(statuses.get(HostName(name), Counter()).items())))
+        for name, entry in sorted(run.file.hosts.items())
+    )
+    return Report(
+        run.file.id, run.file.version, run.file.started_at, run.file.as_of, run.file.program, run.file.inputs,
+        run.file.evidence_of, hosts, views, results, findings,
+    )  # fmt: skip
+
+
+def _check(value: Mapping[str, Any]) -> CheckView:
+    remediation = value.get("remediation") or {}
+    return CheckView(
+        CheckId(value["id"]), value["title"], value["area"], Severity(value["severity"]), tuple(value["surface"]), value["rationale"],
+        value.get("unknown"), value["fix"], value["controls"], tuple(value["references"]), value["params"], value["query"],
+        value.get("applies"), tuple(value["tables"]), tuple(value["sources"]), remediation.get("role"), remediation.get("disruption"),
+    )  # fmt: skip
+
+
+def _by_host(facts: Any, table: str, columns: Sequence[str]) -> dict[str, str]:
+    """{host: first column that has a value} of a table with one row a host."""
+    path = facts / f"{table}.parquet"
+    if not path.exists():
+        return {}
+    rows = {content: next((v for v in values if v), None) for content, *values in read_rows(path, ["content", *columns])}
+    hosts = read_rows(facts / "coverage.parquet", ["host", "tab", "content"])
+    return {host: text for host, tab, content in hosts if tab == table and (text := rows.get(content))}
+
+
+def unexplained(report: Report) -> list[HostView]:
+    """Hosts that are not fully read: their word is not `ok`, or a source was denied, failed or timed out."""
+    bad = {Status.DENIED, Status.FAILED, Status.TIMEOUT, Status.TRUNCATED}
+    return [h for h in report.hosts if h.entry.reach != "ok" or any(h.sources.get(s) for s in bad)]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The format of a reply, decoded so that no bytes can do harm.
+
+    \\nFA1 NONCE {hello}\\n
+    \\nFNONCE <header length> <body length> <crc32, hex>\\n <header: JSON> <body: zlib>      per source
+    ... the same with source "" and status "end": the END frame, which alone proves the reply whole
+
+Noise before and after does no harm, a reply cut anywhere yields the whole frames that arrived, and
+the work is bounded for any bytes: decoding gives up after 64 broken frames.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+BROKEN_LIMIT = 64
+HEADER_CAP = 64 << 10
+_STATUS = {"ok", "absent", "denied", "failed", "timeout", "truncated", "skipped", "end"}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One source's answer."""
+
+    source: str
+    status: str
+    detail: str
+    exit: int | None
+    body: bytes
+    packed: bytes
+    """The body as it came, zlib-compressed: stored as it is."""
+    seconds: float
+    cpu: float
+
+
+@dataclass
+class Reply:
+    """What a reply held."""
+
+    hello: Mapping[str, Any] | None = None
+    """None if the marker never came: the probe did not run."""
+    frames: dict[str, Frame] = field(default_factory=dict)
+    end: Mapping[str, Any] | None = None
+    """Costs and notes of the END frame; None if the reply was cut short."""
+    notes: list[str] = field(default_factory=list)
+    broken: int = 0
+    over_limit: bool = False
+
+
+def decode(data: bytes, nonce: str, *, cap: int = 32 << 20, cap_source: int = 4 << 20) -> Reply:
+    """All whole frames of a reply; never raises, whatever the bytes."""
+    reply = Reply()
+    marker = re.compile(rb"\nFA1 " + nonce.encode() + rb" ([^\n]{0,4096})\n")
+    match = marker.search(data)
+    if match is None:
+        return reply
+    reply.hello = _json(match[1]) or {}
+    head = re.compile(rb"\nF" + nonce.encode() + rb" (\d{1,8}) (\d{1,9}) ([0-9a-f]{8})\n")
+    position, left = match.end(), cap
+    while (match := head.search(data, position)) and reply.broken < BROKEN_LIMIT:
+        position = match.end()
+        header_size, body_size = int(match[1]), int(match[2])
+        stop = position + header_size + body_size
+        if header_size > HEADER_CAP or stop > len(data):
+            reply.broken += 1
+            continue
+        header, packed = data[position : position + header_size], data[position + header_size : stop]
+        if zlib.crc32(packed, zlib.crc32(header)) != int(match[3], 16):
+            reply.broken += 1
+            continue
+        position = stop
+        left = _accept(reply, _json(header), packed, left, cap_source)
+    if reply.broken:
+        reply.notes.append(f"{reply.broken} broken frames")
+    return reply
+
+
+def _accept(reply: Reply, header: Mapping[str, Any] | None, packed: bytes, left: int, cap_source: int) -> int:
+    """Take one frame whose checksum holds; returns the bytes that the host may still unpack."""
+    try:
+        if header is None:
+            raise ValueError("header is not JSON")
+        source, status, size = header["source"], header["status"], header.get("size", 0)
+        if not isinstance(source, str) or status not in _STATUS or type(size) is not int or size < 0:
+            raise ValueError("header fields are not what they should be")
+        if status == "end":
+            reply.end = header
+            return left
+        if source in reply.frames:
+            reply.notes.append(f"duplicate frame for {source[:64]!r} dropped")
+            return left
+        if size > cap_source or size > left:
+            reply.over_limit = True
+            reply.frames[source] = Frame(source, "truncated", "over the limit when unpacked", None, b"", zlib.compress(b""), 0.0, 0.0)
+            return left
+        body = zlib.decompressobj().decompress(packed, size + 1)
+        if len(body) != size:
+            raise ValueError("body is not as long as it says")
+        code = header.get("exit")
+        reply.frames[source] = Frame(
+            source, status, str(header.get("detail", ""))[:1000], code if type(code) is int else None,
+            body, packed, _seconds(header.get("seconds")), _seconds(header.get("cpu")),
+        )
+        return left - size
+    except (KeyError, TypeError, ValueError, zlib.error):
+        reply.broken += 1
+        return left
+
+
+def _json(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e6 else 0.0

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON for programs, by the published schema in `docs/reference/report.schema.json`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fleet_audit.findings import Posture, Report
+from fleet_audit.report.interface import Format
+
+SCHEMA_VERSION = 1
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The report as a JSON value."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": {
+            "id": report.id, "version": report.version, "started_at": report.started_at.isoformat(),
+            "as_of": report.as_of.isoformat(), "program_sha256": report.program, "evidence_of": report.evidence_of,
+            "inputs": dict(report.inputs),
+        },
+        "posture": posture(report.posture()),
+        "open_failures": {str(s): n for s, n in report.open_failures().items()},
+        "not_known": [
+            {"reason": c.reason, "results": c.results, "hosts": c.hosts, "checks": c.checks, "no_answer": c.silent} for c in report.causes()
+        ],
+        "actions": [
+            {"title": a.title, "role": a.role, "disruption": a.disruption, "checks": list(a.checks), "hosts": a.hosts,
+             "failures": a.failures, "critical": a.critical, "weight": a.weight} for a in report.actions()
+        ],
+        "hosts": [
+            {"name": h.name, "groups": h.entry.groups, "expected": h.entry.expected, "reach": h.entry.reach, "detail": h.entry.detail,
+             "answered": h.entry.answered, "privileged": h.entry.privileged, "transport": h.entry.transport, "os": h.os,
+             "kernel": h.kernel, "sources": dict(h.sources), "seconds": h.entry.seconds, "costs": h.entry.costs,
+             "notes": h.entry.notes} for h in report.hosts
+        ],
+        "checks": [
+            {"id": c.id, "title": c.title, "area": c.area, "severity": str(c.severity), "surface": list(c.surface),
+             "rationale": c.rationale, "fix": c.fix, "controls": {k: list(v) for k, v in c.controls.items()},
+             "references": list(c.references), "params": dict(c.params), "tables": list(c.tables), "sources": list(c.sources),
+             "role": c.role, "disruption": c.disruption} for c in report.checks
+        ],
+        "results": [
+            {"check": r.check, "host": r.host, "outcome": str(r.outcome), "reason": r.reason, "subjects": r.subjects,
+             "failed": r.failed, "undetermined": r.undetermined} for r in report.results
+        ],
+        "findings": [
+            {"check": f.check, "host": f.host, "subject": f.subject, "outcome": str(f.outcome), "reason": f.reason,
+             "fingerprint": f.fingerprint} for f in report.findings
+        ],
+    }  # fmt: skip
+
+
+def posture(value: Posture) -> dict[str, Any]:
+    """A posture as a JSON value; shares in per cent, null if nothing was expected."""
+    return {
+        "expected": value.expected, "pass": value.passed, "fail": value.failed, "unknown": value.unknown, "error": value.error,
+        "no_answer": value.no_answer, "notapplicable": value.notapplicable, "at_least": value.at_least, "at_most": value.at_most,
+    }  # fmt: skip
+
+
+def render(report: Report) -> bytes:
+    """UTF-8 JSON with sorted keys; every control character is escaped by JSON itself."""
+    return json.dumps(document(report), sort_keys=True, indent=1).encode() + b"\n"
+
+
+FORMAT = Format("json", render)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The summary that ends a run: 80 columns, symbols and words carry it, so that it does without colour."""
+
+from __future__ import annotations
+
+import statistics
+
+from fleet_audit.findings import Posture, Report
+from fleet_audit.model import Severity
+from fleet_audit.report.interface import Format
+from fleet_audit.report.text import clean, count, number, share
+
+WIDTH = 76
+_BAR = 60
+
+
+def render(report: Report) -> bytes:
+    """The summary as UTF-8 text."""
+    blocks = [_head(report), _bar(report.posture()), _open(report), _actions(report), _unknown(report), _cost(report)]
+    return ("\n\n".join(block for block in blocks if block) + "\n").encode()
+
+
+def _head(report: Report) -> str:
+    answered = [h for h in report.hosts if h.entry.answered]
+    silent = [h for h in report.hosts if not h.entry.answered]
+    reduced = [h for h in answered if h.entry.reach != "ok"]
+    words: dict[str, int] = {}
+    for host in silent + reduced:
+        words[host.entry.reach] = words.get(host.entry.reach, 0) + 1
+    posture = report.posture()
+    profile = report.inputs.get("profile", "")
+    lines = [
+        f"fleet-audit  run {report.id}  {report.started_at:%Y-%m-%d %H:%M} UTC  {clean(str(profile))}", "",
+        f"{len(answered)} of {count(len(report.hosts), 'host')} answered"
+        + (f"      {', '.join(f'{n} {word}' for word, n in sorted(words.items()))}" if words else ""),
+        f"{number(posture.unknown + posture.error)} of {count(posture.expected, 'result')} could not be determined"
+        + (f", {number(posture.no_answer)} more were never asked" if posture.no_answer else ""),
+    ]  # fmt: skip
+    if posture.error:
+        lines.append(f"! {count(posture.error, 'result')} broke in the check itself: see `fleet-audit explain`")
+    return "\n".join("  " + line if line else line for line in lines).removeprefix("  ")
+
+
+def _bar(posture: Posture) -> str:
+    if not posture.expected:
+        return "  Nothing was expected of these hosts: no check applies to any of them"
+    parts = [("█", posture.passed), ("░", posture.unknown + posture.error), ("∙", posture.no_answer), ("▓", posture.failed)]
+    return "\n".join(
+        [
+            "  " + _segments(parts, posture.expected),
+            f"  █ shown to pass {number(posture.passed)}    ░ unknown {number(posture.unknown + posture.error)}    "
+            f"∙ no answer {number(posture.no_answer)}    ▓ fail {number(posture.failed)}",
+            f"  at least {share(posture.at_least)}, at most {share(posture.at_most)}"
+            f"    ({number(posture.notapplicable)} not applicable are left out)",
+        ]
+    )
+
+
+def _segments(parts: list[tuple[str, int]], total: int) -> str:
+    """A bar in which every part that is not 0 shows."""
+    widths = [max(1, n * _BAR // total) if n else 0 for _, n in parts]
+    widths[widths.index(max(widths))] += _BAR - sum(widths)
+    return "".join(symbol * width for (symbol, _), width in zip(parts, widths, strict=True))
+
+
+def _open(report: Report) -> str:
+    failures = report.open_failures()
+    shown = "   ".join(f"{s} {number(failures[s])}" for s in Severity if s is not Severity.INFO or failures[s])
+    not_known = report.posture().not_known
+    zero = f"   ({number(not_known)} not known)" if not any(failures.values()) and not_known else ""
+    return f"  Open    {shown}{zero}"
+
+
+def _actions(report: Report) -> str:
+    actions = report.actions()
+    if not actions:
+        rest = report.posture().not_known
+        return f"  Nothing to do for what was examined; {number(rest)} results are not known" if rest else ""
+    total = sum(a.weight for a in actions) or 1
+    lines = [f"  {'Do next':<48} {'hosts':>5} {'closes':>7}  disruption"]
+    for rank, action in enumerate(actions[:10], 1):
+        closes = share(100 * action.weight / total)
+        lines.append(f"  {rank:2} {_fit(action.title, 45):<45} {action.hosts:>5} {closes:>7}  {action.disruption or 'by hand'}")
+    if len(actions) > 10:
+        lines.append(f"     {len(actions) - 10} more in the report")
+    return "\n".join(lines)
+
+
+def _unknown(report: Report) -> str:
+    causes = report.causes()
+    if not causes:
+        return "  Every result was determined."
+    lines = ["  Not known"]
+    for cause in causes[:6]:
+        where = f"{count(cause.hosts, 'host')}, {count(cause.checks, 'check')}"
+        lines.append(f"  {number(cause.results):>6}  {_fit(cause.reason, WIDTH - 12 - len(where))} ({where})")
+    if len(causes) > 6:
+        lines.append(f"  {number(sum(c.results for c in causes[6:])):>6}  {len(causes) - 6} more reasons, in the report")
+    for host in [h for h in report.hosts if h.entry.reach != "ok"][:5]:
+        lines.append(f"          {clean(host.name, 30)}: {_fit(host.entry.detail, WIDTH - 14 - min(30, len(host.name)))}")
+    return "\n".join(lines)
+
+
+def _cost(report: Report) -> str:
+    costs = {
+        h.name: h.entry.costs.get("cpu_self", 0.0) + h.entry.costs.get("cpu_children", 0.0)
+        for h in report.hosts if h.entry.costs.get("cpu_self")
+    }  # fmt: skip
+    if not costs:
+        return ""
+    worst = max(costs, key=lambda name: (costs[name], name))
+    received = sum(h.entry.costs.get("wire_received", 0.0) for h in report.hosts)
+    return (
+        f"  Cost on the nodes   median {statistics.median(costs.values()):.2f} CPU s, worst {costs[worst]:.2f} s "
+        f"({clean(worst, 40)}), {received / 1e6:.1f} MB in all"
+    )
+
+
+def _fit(text: str, width: int) -> str:
+    return clean(" ".join(text.split()), max(10, width))
+
+
+FORMAT = Format("txt", render)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML that people write: read with limits, every value with the line it stands on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fleet_audit.model import FleetAuditError
+
+SIZE_CAP = 4 << 20
+DEPTH_CAP = 32
+
+try:
+    from yaml import CSafeLoader as Loader
+except ImportError:  # libyaml is not there: slower, the same
+    from yaml import SafeLoader as Loader  # type: ignore[assignment]
+
+Place = tuple[str | int, ...]
+
+
+class Document:
+    """A YAML file's value, and where each part of it stands."""
+
+    def __init__(self, path: Path, value: Any, lines: dict[Place, int]) -> None:
+        self.path, self.value, self._lines = path, value, lines
+
+    def at(self, place: Place) -> str:
+        """`file:line` of a place, or of the nearest one around it."""
+        while place and place not in self._lines:
+            place = place[:-1]
+        return f"{self.path}:{self._lines.get(place, 1)}"
+
+    def error(self, place: Place, message: str) -> FleetAuditError:
+        """An error that names file, line and field."""
+        field = ".".join(str(part) for part in place)
+        return FleetAuditError(f"{self.at(place)}: {field + ': ' if field else ''}{message}")
+
+    def invalid(self, error: ValidationError, known: Iterable[str] = ()) -> FleetAuditError:
+        """A pydantic error as one that names file, line, field and the nearest known word."""
+        first = error.errors(include_url=False)[0]
+        place = tuple(p for p in first["loc"] if not (isinstance(p, str) and p.startswith(("function-", "dict[", "list["))))
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(place[-1]), list(known), 1)
+            return self.error(place, f"unknown field{f'; did you mean {near[0]!r}?' if near else ''}")
+        if first["type"] == "missing":
+            return self.error(place, "this field is missing")
+        return self.error(place, first["msg"].removeprefix("Value error, "))
+
+
+def load(path: Path) -> Document:
+    """Read one document. Raises `FleetAuditError` naming file and line for whatever is wrong with it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FleetAuditError(f"{path}: {error.strerror}") from None
+    if len(data) > SIZE_CAP:
+        raise FleetAuditError(f"{path}: larger than {SIZE_CAP >> 20} MiB")
+    try:
+        for event in yaml.parse(data, Loader=Loader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise FleetAuditError(f"{path}:{event.start_mark.line + 1}: anchors and aliases are not allowed")
+        loader = Loader(data)
+        node = loader.get_single_node()
+        lines: dict[Place, int] = {}
+        value = _build(loader, node, (), lines, path) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise FleetAuditError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise FleetAuditError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    return Document(path, value, lines)
+
+
+def _build(loader: Any, node: Any, place: Place, lines: dict[Place, int], path: Path) -> Any:
+    lines[place] = node.start_mark.line + 1
+    if len(place) > DEPTH_CAP:
+        raise FleetAuditError(f"{path}:{lines[place]}: nested deeper than {DEPTH_CAP}")
+    if isinstance(node, yaml.MappingNode):
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int):
+                raise FleetAuditError(f"{path}:{key_node.start_mark.line + 1}: a key must be a word, not {key!r}")
+            if key in found:
+                raise FleetAuditError(f"{path}:{key_node.start_mark.line + 1}: {key!r} is given twice")
+            found[key] = _build(loader, value_node, (*place, key), lines, path)
+            lines[(*place, key)] = key_node.start_mark.line + 1
+        return found
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(loader, child, (*place, i), lines, path) for i, child in enumerate(node.value)]
+    return loader.construct_object(node, deep=True)
