@@ -33,7 +33,7 @@ def encrypt(text: str, password: str = "right") -> str:
     from ansible.parsing.vault import VaultLib, VaultSecret
 
     lib = VaultLib([("default", VaultSecret(password.encode()))])
-    return lib.encrypt(text.encode()).decode()
+    return str(lib.encrypt(text.encode()).decode())
 
 
 def vaulted(text: str) -> str:
@@ -78,7 +78,8 @@ def test_ini_groups_and_variables(tmp_path: Path) -> None:
     )
     write(tmp_path / "group_vars" / "gpu.yml", "ansible_ssh_private_key_file: ~/key\nrack: r7\n")
     write(
-        tmp_path / "host_vars" / "n1.yml", "ansible_host: '{{ rack }}-{{ inventory_hostname }}'\nansible_ssh_user: me\n"
+        tmp_path / "host_vars" / "n1.yml",
+        "ansible_host: '{{ rack }}-{{ inventory_hostname }}'\nansible_ssh_user: me\n",
     )
     bare, n1, n2 = inventory.load(path)
     assert bare.groups == ()
@@ -118,7 +119,8 @@ all:
 
 def test_folder_and_script(tmp_path: Path) -> None:
     write(tmp_path / "inv" / "1.yml", "all: {hosts: {a: }}")
-    script = '#!/bin/sh\necho noise >&2\necho \'{"g": {"hosts": ["b"]}, "_meta": {"hostvars": {"b": {"ansible_port": 23}}}}\'\n'
+    answer = '{"g": {"hosts": ["b"]}, "_meta": {"hostvars": {"b": {"ansible_port": 23}}}}'
+    script = f"#!/bin/sh\necho noise >&2\necho '{answer}'\n"
     write(tmp_path / "inv" / "2.sh", script, 0o755)
     a, b = inventory.load(str(tmp_path / "inv"))
     assert (a.name, b.name, b.groups, b.port) == ("a", "b", ("g",), 23)
@@ -127,7 +129,12 @@ def test_folder_and_script(tmp_path: Path) -> None:
 def test_what_is_given_wins(tmp_path: Path) -> None:
     path = write(tmp_path / "hosts", "a ansible_user=u ansible_password=p ansible_ssh_private_key_file=/k\n")
     (host,) = inventory.load(
-        path, user="me", private_key="key", become=True, become_password=Secret("b"), login_password=Secret("l")
+        path,
+        user="me",
+        private_key="key",
+        become=True,
+        become_password=Secret("b"),
+        login_password=Secret("l"),
     )
     assert (host.user, host.key_file, host.password) == ("me", str(Path.cwd() / "key"), Secret("l"))
     assert host.become == Become("sudo", "root", Secret("b"))
@@ -137,11 +144,17 @@ def test_ansible_cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = write(
         tmp_path / "ansible.cfg",
         "[defaults]\nremote_user = cfguser\nprivate_key_file = /cfg/key\nremote_port = 2022\n"
-        "[privilege_escalation]\nbecome = true\nbecome_user = admin\n[ssh_connection]\nssh_args = -o Compression=yes\n",
+        "[privilege_escalation]\nbecome = true\nbecome_user = admin\n"
+        "[ssh_connection]\nssh_args = -o Compression=yes\n",
     )
     monkeypatch.setenv("ANSIBLE_CONFIG", cfg)
     a, b = inventory.load(write(tmp_path / "hosts", "a\nb ansible_user=own ansible_become=false\n"))
-    assert (a.user, a.key_file, a.port, a.ssh_args) == ("cfguser", "/cfg/key", 2022, ("-o", "Compression=yes"))
+    assert (a.user, a.key_file, a.port, a.ssh_args) == (
+        "cfguser",
+        "/cfg/key",
+        2022,
+        ("-o", "Compression=yes"),
+    )
     assert a.become == Become("sudo", "admin", None)
     assert (b.user, b.become) == ("own", None)
 
@@ -161,7 +174,10 @@ def test_limit(tmp_path: Path) -> None:
 
 def test_vault(tmp_path: Path) -> None:
     path = write(tmp_path / "hosts", "a ansible_become=true\n")
-    write(tmp_path / "host_vars" / "a.yml", "secret: " + vaulted("hunter2") + "ansible_become_password: '{{ secret }}'\n")
+    write(
+        tmp_path / "host_vars" / "a.yml",
+        "secret: " + vaulted("hunter2") + "ansible_become_password: '{{ secret }}'\n",
+    )
     right, wrong = write(tmp_path / "right", "right\n"), write(tmp_path / "wrong", "wrong\n")
     (host,) = inventory.load(path, vault_password_file=right)
     assert host.become is not None

@@ -48,10 +48,9 @@ def explain(error: BaseException, prefix: str = "") -> Problem:
     text = str(error) if new else str(getattr(error, "_message", None) or error)
     file, line = "", 0
     found: BaseException | None = error
-    while found is not None:
-        file, line = place(getattr(found, "obj", None))
-        if file:
-            break
+    while found is not None and not line:
+        at, line = place(getattr(found, "obj", None))
+        file = at or file
         found = found.__cause__ or found.__context__
     if is_vault(error):
         text += " It is encrypted: give the right password with --vault-password-file."
@@ -110,7 +109,7 @@ def set_vault_secrets(loader: Any, password_file: str | None) -> None:
 def recording_manager(failures: list[tuple[str, str, BaseException]]) -> type:
     """InventoryManager that remembers why each plugin gave up (Ansible only prints it).
 
-    Its INI plugin also leaves YAML files alone: of a broken one it would make hosts named `all:`.
+    Its INI plugin leaves YAML files alone: of a broken one it would make hosts named `all:`.
     """
     from ansible.inventory.manager import InventoryManager
 
@@ -121,6 +120,7 @@ def recording_manager(failures: list[tuple[str, str, BaseException]]) -> type:
                 name = str(getattr(plugin, "_load_name", type(plugin).__module__)).rpartition(".")[2]
                 plugin.parse = _recording(plugin.parse, name, failures)
                 if name == "ini":
+                    plugin._parse = _placing(plugin._parse, plugin)
                     verify = plugin.verify_file
                     plugin.verify_file = lambda path, verify=verify: (
                         not str(path).lower().endswith(YAML_ENDINGS) and verify(path)
@@ -138,6 +138,19 @@ def _recording(
             return parse(inventory, loader, path, cache=cache)
         except Exception as error:
             failures.append((str(path), name, error))
+            raise
+
+    return wrapped
+
+
+def _placing(parse: Callable[..., Any], plugin: Any) -> Callable[..., Any]:
+    """The INI plugin's parser; its errors keep the line, which the plugin forgets before it tells."""
+
+    def wrapped(lines: Any) -> Any:
+        try:
+            return parse(lines)
+        except Exception as error:
+            error.obj = getattr(plugin, "_origin", None)  # type: ignore[attr-defined]
             raise
 
     return wrapped

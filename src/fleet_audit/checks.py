@@ -190,7 +190,7 @@ def parameter_problem(default: Parameter, value: object) -> str:
         if not isinstance(value, list):
             return f"must be a list, as {default!r} is"
         kinds_ = {type(v) for v in value}
-        if kinds_ <= {str} and wanted == "VARCHAR[]" or kinds_ <= {int} and wanted == "BIGINT[]":
+        if (kinds_ <= {str} and wanted == "VARCHAR[]") or (kinds_ <= {int} and wanted == "BIGINT[]"):
             return ""
         return f"must be a list of {'integers' if wanted == 'BIGINT[]' else 'texts'}, as {default!r} is"
     if type(value) is type(default) or (type(default) is float and type(value) is int):

@@ -128,17 +128,16 @@ class Collector:
     def _once(self, host: Host, transport: str, deadline: float) -> tuple[HostEvidence, Carried]:
         become, gate = self._become(host)
         if gate is None:
-            talk, carried, nonce = self._carry(host, transport, become, deadline)
-        else:
-            with gate.lock:
-                if gate.state is _Password.UNTRIED:
-                    talk, carried, nonce = self._carry(host, transport, become, deadline)
-                    if talk.password_sent:
-                        gate.state = _Password.REFUSED if talk.refused else _Password.GOOD
-                else:
-                    talk = None
-            if talk is None:
-                return self._once(host, transport, deadline)
+            return self._tell(host, transport, become, *self._carry(host, transport, become, deadline))
+        with gate.lock:
+            if gate.state is _Password.UNTRIED:
+                talk, carried, nonce = self._carry(host, transport, become, deadline)
+                if talk.password_sent:
+                    gate.state = _Password.REFUSED if talk.refused else _Password.GOOD
+                return self._tell(host, transport, become, talk, carried, nonce)
+        return self._once(host, transport, deadline)
+
+    def _tell(self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, nonce: str) -> tuple[HostEvidence, Carried]:
         size = len(talk.reply)
         try:
             reply = wire.decode(bytes(talk.reply), nonce, cap=self.limits.host_bytes, cap_source=self.limits.source_bytes)
@@ -229,9 +228,13 @@ def _no_start(talk: Dialogue, carried: Carried, said: str) -> tuple[Reach, str]:
         return Reach.NO_PYTHON, "no Python 3 was found: install python3, or platform-python"
     if talk.over_limit:
         return Reach.OVER_LIMIT, "it sent more than it may before the probe began"
-    if talk.ready:
-        return Reach.STARTUP_NOISE, f"the program was cut or altered on its way: a start-up file there reads standard input{said}"
     lowered = talk.said.lower()
+    if "brokenpipeerror" in lowered:
+        return Reach.CUT_SHORT, "what it says was cut off before the probe could begin"
+    if talk.ready and ("traceback" in lowered or talk.refused or carried.exit == 98):
+        return Reach.STARTUP_NOISE, f"the program was cut or altered on its way: a start-up file there reads standard input{said}"
+    if talk.ready:
+        return Reach.CUT_SHORT, f"the program was started, and nothing came from it{said}"
     if "not available" in lowered or "nologin" in lowered:
         return Reach.LOGIN_REFUSED, f"the account may not log in{said}"
     if carried.exit is None and carried.detail:

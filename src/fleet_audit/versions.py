@@ -23,7 +23,9 @@ def key(kind: str, text: str) -> str | None:
 
     Raises `KeyError` for an unknown kind.
     """
-    return _key(kind, text) if len(text) <= _CAP else _KINDS[kind] and None
+    if kind not in _KINDS:
+        raise KeyError(kind)
+    return _key(kind, text) if len(text) <= _CAP else None
 
 
 def kinds() -> tuple[str, ...]:

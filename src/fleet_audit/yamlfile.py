@@ -64,7 +64,8 @@ def load(path: Path) -> Document:
     try:
         for event in yaml.parse(data, Loader=Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise FleetAuditError(f"{path}:{event.start_mark.line + 1}: anchors and aliases are not allowed")
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise FleetAuditError(f"{path}:{line}: anchors and aliases are not allowed")
         loader = Loader(data)
         node = loader.get_single_node()
         lines: dict[Place, int] = {}

@@ -66,7 +66,7 @@ def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, A
                 f"run it as it was begun, or delete {draft.folder} and start anew"
             )
         for name in set(draft.evidence) - {h.name for h in plan.hosts}:
-            del draft.evidence[name]  # type: ignore[arg-type]
+            del draft.evidence[name]
     else:
         draft = store.begin(inputs, program.digest, list(plan.sources))
     todo = [host for host in plan.hosts if host.name not in draft.evidence]

@@ -52,8 +52,9 @@ class Progress:
             self.done += 1
             self.failed += evidence.reach != "ok"
             if self.verbose and not self.quiet:
-                words = "" if evidence.reach == "ok" else f": {clean(evidence.detail, 200)}"
-                click.echo(f"{clean(evidence.host, 64)} {evidence.reach} in {evidence.seconds:.1f} s{words}", err=True)
+                words = f" in {evidence.seconds:.1f} s" if evidence.answered else ""
+                words += f": {clean(evidence.detail, 300)}" if evidence.detail else ""
+                click.echo(f"{clean(evidence.host, 64)} {evidence.reach}{words}", err=True)
 
     def lines(self) -> list[str]:
         """The state now."""

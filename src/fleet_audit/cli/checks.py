@@ -48,8 +48,8 @@ def show(check: str, check_folders: tuple[Path, ...], output_format: str) -> int
     found = checks.load(check_folders, tables=tables()).named(check)
     sources = sorted({s.id for name in found.tables for s in tables()[name].sources})
     if output_format == "json":
-        value = found.file.model_dump(mode="json") | {"area": found.area, "tables": sorted(found.tables), "sources": sources}
-        click.echo(json.dumps(value, indent=1, default=str))
+        document = found.file.model_dump(mode="json") | {"area": found.area, "tables": sorted(found.tables), "sources": sources}
+        click.echo(json.dumps(document, indent=1, default=str))
         return 0
     file = found.file
     click.echo(f"{found.id}\n{file.title}\n")
@@ -67,7 +67,8 @@ def show(check: str, check_folders: tuple[Path, ...], output_format: str) -> int
         click.echo(f"Role: {file.remediation.role} {json.dumps(file.remediation.vars)} (disruption {file.remediation.disruption})")
     if file.applies:
         click.echo(f"\nApplies\n  {' '.join(file.applies.split())}")
-    click.echo(f"\nDecided by\n  {' '.join(file.query.split())}\nwithout a row: {file.none}" + (f" ({file.none_because})" if file.none_because else ""))
+    because = f" ({file.none_because})" if file.none_because else ""
+    click.echo(f"\nDecided by\n  {' '.join(file.query.split())}\nwithout a row: {file.none}{because}")
     for reference in file.references:
         click.echo(f"see {reference}")
     return 0

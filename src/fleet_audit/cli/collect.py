@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -26,8 +27,9 @@ def command(inventory: str | None, **given: Any) -> int:
     plan = _collecting.plan(inventory, selection.checks, given)
     store = _pipeline.open_store(given["store_folder"])
     draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)
-    groups = {h.name: h.groups for h in plan.hosts}
-    run = _pipeline.seal(draft, groups, {h.name: h.expected for h in plan.hosts}, "collected", _pipeline.moment(None))
+    groups: dict[str, Sequence[str]] = {h.name: h.groups for h in plan.hosts}
+    expected: dict[str, bool] = {h.name: h.expected for h in plan.hosts}
+    run = _pipeline.seal(draft, groups, expected, "collected", _pipeline.moment(None))
     answered = sum(h.answered for h in run.file.hosts.values())
     click.echo(f"run {run.file.id}: {answered} of {len(run.file.hosts)} hosts answered; `fleet-audit evaluate {run.file.id}` decides it")
     return 0 if answered == len(run.file.hosts) else 3

@@ -33,7 +33,8 @@ def command(run: str, **given: Any) -> int:
     store = _pipeline.open_store(given["store_folder"])
     old = store.find(run)
     inventory = old.file.inputs.get("inventory")
-    selection = _pipeline.select(inventory, given["policy_file"], given["profile"] or old.file.inputs.get("profile"), given["only"], given["check_folders"])
+    profile = given["profile"] or old.file.inputs.get("profile")
+    selection = _pipeline.select(inventory, given["policy_file"], profile, given["only"], given["check_folders"])
     moment = _pipeline.moment(given["as_of"]) if given["as_of"] else old.file.as_of
     draft = store.begin({**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources)
     for evidence in old.evidence():

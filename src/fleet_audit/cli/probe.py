@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:  # its module is not needed for --help
+    from fleet_audit.probe.pack import Program
 
 
 @click.group()
@@ -43,7 +47,7 @@ def sudoers(account: str) -> int:
     return 0
 
 
-def _program():  # type: ignore[no-untyped-def]  # its type would import the packer at start-up
+def _program() -> Program:
     from fleet_audit.facts import sources
     from fleet_audit.probe import pack
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def command(inventory: str | None, **given: Any) -> int:
         return 0
     store = _pipeline.open_store(given["store_folder"])
     draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)
-    groups = {h.name: h.groups for h in plan.hosts}
-    expected = {h.name: h.expected for h in plan.hosts}
+    groups: dict[str, Sequence[str]] = {h.name: h.groups for h in plan.hosts}
+    expected: dict[str, bool] = {h.name: h.expected for h in plan.hosts}
     moment = _pipeline.moment(None)
     _pipeline.evaluate(draft, selection, groups, expected, moment)
     report = load(_pipeline.seal(draft, groups, expected, "evaluated", moment))
@@ -70,7 +71,7 @@ def _finish(report: Any, paths: list[Path], code: int, why: str, given: dict[str
     text = terminal.render(report).decode()
     encoding = getattr(out, "encoding", None) or "ascii"
     if not _encodes(text, encoding):
-        text = text.translate(str.maketrans({"█": "#", "░": "?", "∙": ".", "▓": "!", "…": "~"}))
+        text = text.translate(str.maketrans("█░∙▓…", "#?.!~"))
     click.echo(text.encode(encoding, "replace").decode(encoding), file=out)
     for path in paths:
         click.echo(f"  Report   {os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path}   {path.stat().st_size / 1e6:.1f} MB", file=out)

@@ -29,9 +29,9 @@ def command(store_folder: Path | None, output_format: str) -> int:
                          "checks": len(file.inputs.get("checks") or []), "profile": file.inputs.get("profile"), "problem": None})  # fmt: skip
         except FleetAuditError as error:
             rows.append({"id": name, "stage": "broken", "hosts": None, "answered": None, "checks": None, "profile": None, "problem": str(error)})
-    for name in store.partial():
-        rows.append({"id": name, "stage": "interrupted", "hosts": None, "answered": None, "checks": None, "profile": None,
-                     "problem": "`fleet-audit run --resume` completes it, or it is in progress"})  # fmt: skip
+    unsealed = {"stage": "interrupted", "hosts": None, "answered": None, "checks": None, "profile": None,
+                "problem": "`fleet-audit run --resume` completes it, or it is in progress"}  # fmt: skip
+    rows += [{"id": name, **unsealed} for name in store.partial()]
     if output_format == "json":
         click.echo(json.dumps(rows, indent=1))
         return 0

@@ -436,12 +436,12 @@ def work(jobs, out):
 
 NVML_SYSTEM = (("driver_version", "nvmlSystemGetDriverVersion", ()), ("nvml_version", "nvmlSystemGetNVMLVersion", ()),
                ("cuda_driver_version", "nvmlSystemGetCudaDriverVersion_v2", ()),
-               ("cc_state", "nvmlSystemGetConfComputeState", ()), ("cc_settings", "nvmlSystemGetConfComputeSettings", ()),
+               ("cc_state", "nvmlSystemGetConfComputeState", ()),
                ("cc_capabilities", "nvmlSystemGetConfComputeCapabilities", ()),
                ("cc_ready", "nvmlSystemGetConfComputeGpusReadyState", ()))
 NVML_DEVICE = (("uuid", "nvmlDeviceGetUUID", ()), ("name", "nvmlDeviceGetName", ()), ("pci", "nvmlDeviceGetPciInfo", ()),
                ("vbios", "nvmlDeviceGetVbiosVersion", ()), ("inforom_image", "nvmlDeviceGetInforomImageVersion", ()),
-               ("inforom_valid", "nvmlDeviceValidateInforom", ()), ("gsp_version", "nvmlDeviceGetGspFirmwareVersion", ()),
+               ("gsp_version", "nvmlDeviceGetGspFirmwareVersion", ()),
                ("gsp_mode", "nvmlDeviceGetGspFirmwareMode", ()), ("ecc", "nvmlDeviceGetEccMode", ()),
                ("ecc_uncorrected_volatile", "nvmlDeviceGetTotalEccErrors", (1, 0)),
                ("ecc_uncorrected_aggregate", "nvmlDeviceGetTotalEccErrors", (1, 1)),
@@ -482,8 +482,16 @@ def nvml(source, out):
         os.write(out, dump(row) + b"\n")
         return row
 
-    if "error" in call({"scope": "system", "name": "init"}, "nvmlInit"):
-        return
+    def cc_settings():
+        settings = module.c_nvmlSystemConfComputeSettings_v1_t()
+        module._nvmlCheckReturn(module.nvmlSystemGetConfComputeSettings(module.byref(settings)))
+        return settings
+
+    module.cc_settings = cc_settings  # the module's own wrapper wants a structure to fill
+    begun = call({"scope": "system", "name": "init"}, "nvmlInit")
+    if "error" in begun:
+        raise RuntimeError("nvmlInit gives error %s" % begun["error"])  # not `ok`: nvidia-smi is asked instead
+    call({"scope": "system", "name": "cc_settings"}, "cc_settings")
     for name, function, args in NVML_SYSTEM:
         call({"scope": "system", "name": name}, function, *args)
     count = call({"scope": "system", "name": "count"}, "nvmlDeviceGetCount").get("value") or 0

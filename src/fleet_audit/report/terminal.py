@@ -96,8 +96,8 @@ def _unknown(report: Report) -> str:
         lines.append(f"  {number(cause.results):>6}  {_fit(cause.reason, WIDTH - 12 - len(where))} ({where})")
     if len(causes) > 6:
         lines.append(f"  {number(sum(c.results for c in causes[6:])):>6}  {len(causes) - 6} more reasons, in the report")
-    for host in [h for h in report.hosts if h.entry.reach != "ok"][:5]:
-        lines.append(f"          {clean(host.name, 30)}: {_fit(host.entry.detail, WIDTH - 14 - min(30, len(host.name)))}")
+    troubled = [h for h in report.hosts if h.entry.reach != "ok"][:5]
+    lines += [f"          {clean(h.name, 30)}: {_fit(h.entry.detail, WIDTH - 14 - min(30, len(h.name)))}" for h in troubled]
     return "\n".join(lines)
 
 

@@ -15,10 +15,13 @@ def choose(host: Host) -> tuple[str, str]:
     """(name of the transport, why that one). Raises `FleetAuditError` if the SSH settings are broken."""
     if host.connection != "ssh":
         return host.connection, "the inventory says so"
-    from fleet_audit.transport.settings import resolve
+    from fleet_audit.transport.knownhosts import on_file
+    from fleet_audit.transport.settings import resolve, with_known_hosts
 
-    if reason := resolve(host).needs_openssh:
-        return "openssh", reason
+    settings = resolve(host)
+    settings, _ = with_known_hosts(settings, on_file(settings.known_hosts_files))
+    if settings.needs_openssh:
+        return "openssh", settings.needs_openssh
     return "paramiko", "default"
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 DEFAULT_PORT = 22
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 _MARKERS = {"@cert-authority": "authority", "@revoked": "revoked"}
 
 
@@ -66,7 +68,7 @@ class KnownHosts:
         self._lines: list[_Line] = []
         self._plain: dict[str, list[int]] = {}
         self._patterns: list[tuple[tuple[str, ...], int]] = []
-        self._all_hashed: list[tuple[bytes, bytes, int]] = []
+        self._all_hashed: list[tuple[bytes, bytes, bytes, int]] = []
         self._hashed = self._all_hashed
         """Those that no look-up has found yet."""
         self._found: dict[str, Match] = {}
@@ -155,11 +157,15 @@ class KnownHosts:
         indexes = list(self._plain.get(name, ()))
         indexes += [index for patterns, index in self._patterns if matches(name, patterns)]
         message = name.encode("utf-8", "surrogateescape")
-        digest = hmac.digest
-        hashed = self._hashed
-        mine = {index for salt, want, index in hashed if digest(salt, message, "sha1") == want}
+        sha1, hashed = hashlib.sha1, self._hashed
+        # HMAC by hand, its two keyed blocks made once: half the time of the library's
+        mine = {
+            index
+            for inner, outer, want, index in hashed
+            if sha1(outer + sha1(inner + message).digest()).digest() == want
+        }
         if mine:  # a hash is of one name only: no other look-up needs to try it (a lost race only costs time)
-            self._hashed = [item for item in hashed if item[2] not in mine]
+            self._hashed = [item for item in hashed if item[3] not in mine]
         lines = [self._lines[index] for index in sorted({*indexes, *mine})]
 
         def of(marker: str) -> tuple[Key, ...]:
@@ -167,6 +173,12 @@ class KnownHosts:
 
         where = {line.key: line.where for line in reversed(lines)}
         return Match(of("key"), of("revoked"), of("authority"), where)
+
+
+@cache
+def on_file(paths: tuple[str, ...]) -> KnownHosts:
+    """The known hosts of these files, read once in the life of the process."""
+    return KnownHosts.load(Path(path) for path in paths)
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
@@ -215,8 +227,8 @@ def _decode(kind: str, encoded: str) -> bytes | None:
     return blob if blob.startswith(head) and len(blob) > len(head) else None
 
 
-def _hash_fields(names: str) -> tuple[bytes, bytes] | None:
-    """Salt and digest of `|1|salt|digest`."""
+def _hash_fields(names: str) -> tuple[bytes, bytes, bytes] | None:
+    """HMAC's inner and outer block (RFC 2104) for the salt, and the digest, of `|1|salt|digest`."""
     fields = names.split("|")
     if len(fields) != 4 or fields[1] != "1":
         return None
@@ -224,4 +236,7 @@ def _hash_fields(names: str) -> tuple[bytes, bytes] | None:
         salt, digest = (base64.b64decode(field, validate=True) for field in fields[2:])
     except (binascii.Error, ValueError):
         return None
-    return (salt, digest) if len(salt) == len(digest) == 20 else None
+    if not len(salt) == len(digest) == 20:
+        return None
+    block = salt.ljust(64, b"\0")
+    return block.translate(_INNER), block.translate(_OUTER), digest

@@ -41,7 +41,7 @@ class OpenSsh:
 
     def argv(self, host: Host, line: str) -> list[str]:
         """The command line of the client; never a terminal, a prompt or a shared connection."""
-        words = ["ssh", "-T", *host.ssh_args, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={self.connect_timeout:.0f}",
+        words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={self.connect_timeout:.0f}",
                  "-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ForwardAgent=no", "-o", "ForwardX11=no",
                  "-o", "PermitLocalCommand=no"]  # fmt: skip
         if host.port is not None:
@@ -50,7 +50,7 @@ class OpenSsh:
             words += ["-l", host.user]
         if host.key_file is not None:
             words += ["-i", host.key_file]
-        return [*words, "--", host.address, line]
+        return [*words, *host.ssh_args, "--", host.address, line]
 
     def carry(self, host: Host, line: str, talk: Conversation, deadline: float) -> Carried:
         """See `Transport`."""

@@ -17,8 +17,8 @@ import paramiko
 from fleet_audit.model import FleetAuditError, Host, Reach
 from fleet_audit.transport.doors import Door, open_doors
 from fleet_audit.transport.interface import Carried, Conversation, Transport
-from fleet_audit.transport.knownhosts import KnownHosts
-from fleet_audit.transport.settings import Settings, hop_settings, resolve
+from fleet_audit.transport.knownhosts import Match, on_file
+from fleet_audit.transport.settings import Hop, Settings, hop_settings, resolve
 
 HANDSHAKES_PER_JUMP = 8
 WINDOW = 16 << 20
@@ -53,7 +53,6 @@ class Paramiko:
         self._lock = threading.Lock()
         self._doors: dict[str, Door] = {}
         self._keys: dict[str, paramiko.PKey | Trouble] = {}
-        self._known: dict[tuple[str, ...], KnownHosts] = {}
         self._jumps: dict[tuple[object, ...], Jump] = {}
         logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # what it would say is in the result
 
@@ -105,8 +104,8 @@ class Paramiko:
             return self._login(host, settings, self._socket(host, settings), deadline)
         *before, last = settings.proxy_jump
         jump = self._jump(host, tuple(before), last, deadline)
+        assert jump.transport is not None
         with jump.handshakes:
-            assert jump.transport is not None
             try:
                 channel = jump.transport.open_channel(
                     "direct-tcpip", (settings.hostname, settings.port), ("127.0.0.1", 0), timeout=min(30.0, _left(deadline))
@@ -128,9 +127,9 @@ class Paramiko:
             raise Trouble(door.reach, door.detail, transient=door.reach is Reach.BUSY)
         return door.socket
 
-    def _jump(self, host: Host, before: tuple[object, ...], hop: object, deadline: float) -> Jump:
+    def _jump(self, host: Host, before: tuple[Hop, ...], hop: Hop, deadline: float) -> Jump:
         """The connection to a jump host; the first host that needs it opens it, for all."""
-        settings = hop_settings(host, hop, before)  # type: ignore[arg-type]
+        settings = hop_settings(host, hop, before)
         key = (settings.hostname, settings.port, settings.user, settings.identity_files, settings.proxy_jump)
         with self._lock:
             jump = self._jumps.setdefault(key, Jump())
@@ -146,8 +145,7 @@ class Paramiko:
         return jump
 
     def _login(self, host: Host, settings: Settings, sock: socket.socket | paramiko.Channel, deadline: float) -> paramiko.Transport:
-        known = self._known_hosts(settings)
-        match = known.lookup(settings.host_key_alias or settings.hostname, settings.port)
+        match = on_file(settings.known_hosts_files).lookup(*settings.known_name)
         try:
             link = paramiko.Transport(sock, default_window_size=WINDOW)
         except (paramiko.SSHException, OSError) as error:
@@ -175,13 +173,6 @@ class Paramiko:
             late = isinstance(error, TimeoutError) or "timed out" in str(error).lower() or "timeout" in str(error).lower()
             reach = Reach.TIMEOUT if late else Reach.BUSY
             raise Trouble(reach, f"the handshake failed: {error or type(error).__name__}", transient=not late) from None
-
-    def _known_hosts(self, settings: Settings) -> KnownHosts:
-        paths = tuple(str(p) for p in settings.known_hosts_files)
-        with self._lock:
-            if paths not in self._known:
-                self._known[paths] = KnownHosts.load([Path(p) for p in paths])
-            return self._known[paths]
 
     # Authentication
 
@@ -224,7 +215,8 @@ class Paramiko:
                     tried.append(key.detail)
             else:
                 yield f"key {path}", key
-        if not settings.identities_only and os.environ.get("SSH_AUTH_SOCK"):
+        agent = settings.identity_agent
+        if not settings.identities_only and agent and agent == os.environ.get("SSH_AUTH_SOCK"):
             with contextlib.suppress(paramiko.SSHException, OSError):
                 for key in paramiko.Agent().get_keys():
                     yield f"agent key {key.comment or key.get_name()}", key
@@ -289,13 +281,12 @@ def _prefer(link: paramiko.Transport, kinds: list[str]) -> None:
         options.key_types = [*dict.fromkeys(wanted), *(k for k in options.key_types if k not in wanted)]
 
 
-def _verify(link: paramiko.Transport, settings: Settings, match: object) -> None:
+def _verify(link: paramiko.Transport, settings: Settings, match: Match) -> None:
     """Refuse a host key that is revoked, changed, or unknown while checking is strict."""
     key = link.get_remote_server_key()
     kind, blob = key.get_name(), key.asbytes()
-    name = settings.host_key_alias or settings.hostname
-    keys, revoked = match.keys, match.revoked  # type: ignore[attr-defined]
-    if (kind, blob) in revoked:
+    name, keys = settings.known_name[0], match.keys
+    if (kind, blob) in match.revoked:
         raise Trouble(Reach.HOST_KEY, f"the host key of {name} ({key.fingerprint}) is revoked in known_hosts")
     if (kind, blob) in keys:
         return

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet_audit.model import FleetAuditError, Host, HostName
 from fleet_audit.transport.knownhosts import KnownHosts, Match
 from fleet_audit.transport.sshconfig import (
+    Hop as Hop,
+)
+from fleet_audit.transport.sshconfig import (
     config_option,
     expand,
     has_ticket,
     home,
+    hops,
     is_fido,
     is_same_for_all,
     make_tokens,
@@ -42,15 +45,6 @@ _NEEDS = {
     "hostbasedauthentication": "HostbasedAuthentication", "bindaddress": "BindAddress",
     "bindinterface": "BindInterface",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """A jump host, as ProxyJump names it. None leaves it to that host's own settings."""
-
-    host: str
-    user: str | None = None
-    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +242,7 @@ def _read(host: Host, answer: Mapping[str, list[str]]) -> Settings:
         known_hosts_files=tuple(expand(f, tokens) for f in files if f != "none"),
         strict=_STRICT.get(one("stricthostkeychecking"), "yes"),
         host_key_alias=alias or None,
-        proxy_jump=() if jump in _OFF else _hops(percent(jump, tokens), host),
+        proxy_jump=() if jump in _OFF else hops(percent(jump, tokens), f"host {host.name}"),
         connect_timeout_s=float(timeout) if timeout.isdigit() and timeout != "0" else None,
         address_family=one("addressfamily", "any"),
         needs_openssh=_why(host, answer, existing),
@@ -268,19 +262,6 @@ def _why(host: Host, answer: Mapping[str, list[str]], keys: tuple[str, ...]) -> 
     if keys and all(is_fido(key) for key in keys):
         return f"{keys[0]} is a FIDO key"
     return ""
-
-
-def _hops(text: str, host: Host) -> tuple[Hop, ...]:
-    """`[user@]host[:port],...`, also as `ssh://` and with IPv6 addresses in brackets."""
-    hops = []
-    for part in text.split(","):
-        user, at, rest = part.strip().removeprefix("ssh://").rstrip("/").rpartition("@")
-        found = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:\[\]]+)(?::(\d+))?|([^\[\]]+)", rest)
-        if found is None or (at and not user):
-            raise FleetAuditError(f"host {host.name}: ProxyJump {part!r} is not [user@]host[:port]")
-        port = found[2] or found[4]
-        hops.append(Hop(found[1] or found[3] or found[5], user or None, int(port) if port else None))
-    return tuple(hops)
 
 
 def _agent(value: str, tokens: Mapping[str, str]) -> str | None:

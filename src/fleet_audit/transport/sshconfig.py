@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `ssh -G` leaves to its caller: whether hosts can differ, tokens in paths, kinds of keys.
+"""What `ssh -G` leaves to its caller: jump hosts, whether hosts can differ, tokens in paths, kinds of keys.
 
 Source: ssh(1); ssh_config(5), "TOKENS" and "ENVIRONMENT VARIABLES".
 """
@@ -16,12 +16,24 @@ import re
 import shlex
 import socket
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from fleet_audit.model import FleetAuditError
 
 _SYSTEM = Path("/etc/ssh/ssh_config")
 _WITH_VALUE = frozenset("BbcDEeIiJLlmOopQRSWw")
 """Options of ssh that take a value, but for `-F`."""
 _FIDO = (b"\0\0\0\x1ask-ssh-ed25519@openssh.com", b"sk-ecdsa-sha2-nistp256@openssh.com")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A jump host, as ProxyJump names it. None leaves it to that host's own settings."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
 
 
 def config_option(args: Iterable[str]) -> str | None:
@@ -67,8 +79,7 @@ def is_same_for_all(args: tuple[str, ...]) -> bool:
         return True
     if given is not None:
         return _plain(Path(given), 0)
-    home = Path(home(), ".ssh")
-    return _plain(home / "config", 0) and _plain(_SYSTEM, 0)
+    return _plain(Path(home(), ".ssh", "config"), 0) and _plain(_SYSTEM, 0)
 
 
 def _plain(path: Path, depth: int) -> bool:
@@ -138,7 +149,8 @@ def make_tokens(given: str, hostname: str, port: int, user: str, alias: str) -> 
     ).hexdigest()
     return {
         "%": "%", "C": mixed, "d": home(), "h": hostname, "i": str(os.getuid()), "j": "",
-        "k": alias or given, "L": here.partition(".")[0], "l": here, "n": given, "p": str(port), "r": user, "u": local,
+        "k": alias or given, "L": here.partition(".")[0], "l": here, "n": given, "p": str(port),
+        "r": user, "u": local,
     }  # fmt: skip
 
 
@@ -164,3 +176,16 @@ def home() -> str:
         return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
         return os.path.expanduser("~")
+
+
+def hops(text: str, whose: str) -> tuple[Hop, ...]:
+    """`[user@]host[:port],...`, also as `ssh://` and with IPv6 addresses in brackets."""
+    found_hops = []
+    for part in text.split(","):
+        user, at, rest = part.strip().removeprefix("ssh://").rstrip("/").rpartition("@")
+        found = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:\[\]]+)(?::(\d+))?|([^\[\]]+)", rest)
+        if found is None or (at and not user):
+            raise FleetAuditError(f"{whose}: ProxyJump {part!r} is not [user@]host[:port]")
+        port = found[2] or found[4]
+        found_hops.append(Hop(found[1] or found[3] or found[5], user or None, int(port) if port else None))
+    return tuple(found_hops)

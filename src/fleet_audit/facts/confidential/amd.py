@@ -92,9 +92,7 @@ def _sev_level(node: Node) -> tuple[int, str]:
             found.append((3 if "vTom" in words else max(reached, default=0), said.group()))
     if line := node.isolation(2):
         found.append((3, line))
-    for level in ("sev", "sev-es", "sev-snp"):
-        if line := node.systemd(level):
-            found.append((_LEVELS.index(level), line))
+    found += [(n, line) for n, level in enumerate(_LEVELS) if n and (line := node.systemd(level))]
     return max(found, key=lambda item: item[0])
 
 

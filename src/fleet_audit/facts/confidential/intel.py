@@ -15,7 +15,7 @@ _MODULE = (r"(?:virt/tdx|tdx|kvm_intel): .*?(?:(?P<on>(?:TDX-)?[Mm]odule initial
 
 
 def tdx_host(node: Node) -> Verdict:
-    """Source: BIOS line, `module initialized` and kvm_intel.tdx together; the log's last words count."""
+    """Source: BIOS line, `module initialized` and kvm_intel.tdx; the log's last words count."""
     if node.virtual:
         return "absent", "cpuinfo flag hypervisor: a virtual machine offers no TDX", None
     bios, module = node.log.last(_BIOS), node.log.last(_MODULE)

@@ -48,7 +48,7 @@ class GpuConfidential:
     cc_enabled: Annotated[bool | None, "CC is on; off by design where multi_gpu_mode is protected-pcie"]
     devtools: Annotated[bool | None, "Profilers are let in: encrypted, but not protected"]
     environment: Annotated[str | None, "production, simulation, internal or unavailable"]
-    cpu_capability: Annotated[str | None, "The CPU's TEE to the driver: none, sev, sev-snp, sev-snp-vtom, tdx"]
+    cpu_capability: Annotated[str | None, "CPU TEE to the driver: none, sev, sev-snp, sev-snp-vtom, tdx"]
     gpu_capable: Annotated[bool | None, "The GPUs can do CC"]
     ready: Annotated[bool | None, "The GPUs accept work; anyone with root can set it"]
     multi_gpu_mode: Annotated[str | None, "none, protected-pcie (Hopper HGX) or nvle (Blackwell HGX)"]

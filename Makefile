@@ -1,0 +1,44 @@
+# Each target is a line or two; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-fast lint type docs bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("fleet-audit needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,remediate,testinfra]'
+	touch $@
+
+demo: $(READY) ## Audit this machine and a small recorded fleet, and say where the reports are
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo/run.sh
+
+test: $(READY) ## Everything, with real SSH hosts where this runs as root on Debian or Ubuntu
+	sh tests/hosts/install-packages
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(READY) ## The inner loop: no SSH hosts, no browser
+	$(BIN)/python -m pytest -n 2 -m 'not hosts and not chromium and not slow' -q
+
+lint: $(READY) ## Style, format of documents, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+type: $(READY) ## The strict type checker
+	$(BIN)/mypy
+
+docs: $(READY) ## Write the generated pages anew
+	$(BIN)/python docs/generate.py
+
+bench: $(READY) ## Measure speed and cost, as ratios; each benchmark ends with a line of JSON
+	sh tests/hosts/install-packages
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist .cache
