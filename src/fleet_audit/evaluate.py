@@ -114,7 +114,7 @@ class Evaluator:
         subset = None if len(hosts) == len(self.hosts) else list(hosts)
         request = {"facts": str(self.facts), "hosts": subset, "checks": [self._spec(self.checks[CheckId(c)], hosts) for c in checks]}
         child = subprocess.Popen(
-            [sys.executable, "-m", "fleet_audit._evaluator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-P", "-m", "fleet_audit._evaluator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert child.stdin and child.stdout and child.stderr
         try:

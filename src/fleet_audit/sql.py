@@ -26,7 +26,7 @@ FUNCTIONS = AGGREGATES | frozenset(
     list_distinct list_filter list_has_all list_has_any list_position list_sort list_transform list_value lower ltrim
     nullif not_like_escape prefix regexp_extract regexp_full_match regexp_matches replace reverse right round
     row rpad rtrim split_part starts_with strip_accents string_split struct_extract struct_pack substr substring suffix
-    to_days to_hours to_minutes to_seconds trim unnest upper version_key array_extract list_extract xor
+    to_days to_hours to_minutes to_seconds to_years to_months to_weeks trim trunc unnest upper version_key array_extract list_extract xor
     row_number rank dense_rank lag lead first_value last_value""".split()
 )
 BUILT_IN_TABLES = frozenset({"hosts", "covered"})
@@ -251,7 +251,8 @@ class _Walker:
         return False
 
     def _lint(self, kind: str, node: dict[str, Any]) -> None:
-        if kind == "CAST" and not node["try_cast"] and node["child"]["class"] not in ("CONSTANT", "PARAMETER"):
+        data = {"COLUMN_REF", "SUBQUERY", "LAMBDA_REF", "STAR"}
+        if kind == "CAST" and not node["try_cast"] and any(n["class"] in data for n in _nodes(node["child"])):
             name = node["type_expr"].get("type_name", "").upper()
             if name not in ("VARCHAR", "TEXT", "STRING"):
                 raise SqlError("CAST raises for a hostile value: use TRY_CAST")

@@ -43,7 +43,8 @@ class Document:
 
     def invalid(self, error: ValidationError, known: Iterable[str] = ()) -> FleetAuditError:
         """A pydantic error as one that names file, line, field and the nearest known word."""
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a misspelt field explains a missing one
         place = tuple(p for p in first["loc"] if not (isinstance(p, str) and p.startswith(("function-", "dict[", "list["))))
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(place[-1]), list(known), 1)

@@ -230,7 +230,7 @@ def pack(report: Report) -> bytes:
     results = [r for r in grid if r is not None]
     if len(results) != len(grid):
         raise InternalError(f"run {report.id}: {len(grid) - len(results)} results are missing")
-    told = [r for r in results if r.outcome is not Outcome.PASS]
+    told = [r for r in results if r.outcome is not Outcome.PASS or r.host in silent]
     found = sorted(
         ((check_at[f.check] * width + host_at[f.host], f) for f in report.findings), key=lambda p: (p[0], p[1].outcome, p[1].subject)
     )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks as files: errors name file, line and field; every shipped check holds what its examples say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet_audit import checks, content, examples
+from fleet_audit.checks import CheckFile
+from fleet_audit.facts import tables
+from fleet_audit.model import FleetAuditError
+
+from .factory import make_check, write_check
+
+SHIPPED = sorted(p for p in content.folder("checks").rglob("*.yaml") if p.parent.name != "profiles")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[p.stem for p in SHIPPED])
+def test_shipped_check_holds_its_examples_and_loses_evidence_one_way(path: Path) -> None:
+    check = checks.load_check(path, frozenset(tables()) | {"hosts", "covered"})
+    assert examples.run(check, tables()) == []
+
+
+def test_the_shipped_library_is_whole() -> None:
+    library = checks.load(tables=tables())
+    assert {"baseline", "strict"} <= set(library.profiles)
+    assert {c.id for c in library.select("baseline")} < {c.id for c in library.select("strict")}
+
+
+BROKEN = {
+    "title: A state": ("title: ''", "title"),
+    "severity: high": ("severity: horrible", "severity"),
+    "rationale: Because.": ("rationnale: Because.", "did you mean 'rationale'"),
+    "none: unknown": ("none: ok", "none"),
+    "fix: Do it.": ("", "fix: this field is missing"),
+    "SELECT host, name AS subject": ("SELECT host, now() AS subject", "query: function now is not allowed"),
+    "FROM packages": ("FROM package", "no table is named 'package'; did you mean 'packages'"),
+}
+GOOD = "SELECT host, name AS subject, arch = 'x' AS pass, arch AS reason FROM packages"
+
+
+@pytest.mark.parametrize("old", BROKEN)
+def test_errors_name_file_line_and_field(tmp_path: Path, old: str) -> None:
+    path = write_check(tmp_path, "a-check", query=GOOD)
+    text = path.read_text()
+    new, words = BROKEN[old]
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(FleetAuditError) as caught:
+        checks.load_check(path, frozenset(tables()))
+    assert words in str(caught.value)
+    line = int(str(caught.value).removeprefix(f"{path}:").split(":")[0])
+    where = text.splitlines()[line - 1]
+    assert old.split(":")[0].split()[0] in where or "query" in where or line == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id: [", "not YAML"), ("- 1\n- 2\n", "valid dictionary"), ("id: a\nid: b\n", "given twice"), ("a: &x 1\nb: *x\n", "anchors and aliases"),
+        ("? [1]\n: 2\n", "must be a word"), ("id: \x00", "not YAML"), ("!!python/object/apply:os.system ['id']", "valid dictionary"), ("", "valid dictionary"),
+    ],
+)  # fmt: skip
+def test_what_is_no_check_is_named_with_its_file(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "a-check.yaml"
+    path.write_text(text)
+    with pytest.raises(FleetAuditError, match=words) as caught:
+        checks.load_check(path, frozenset(tables()))
+    assert str(path) in str(caught.value)
+
+
+def test_ids_are_never_reused(tmp_path: Path) -> None:
+    write_check(tmp_path / "one", "a-check", query=GOOD)
+    write_check(tmp_path / "two", "b-check", query=GOOD, aliases=["a-check"])
+    with pytest.raises(FleetAuditError, match="never reused"):
+        checks.load([tmp_path], tables=tables())
+
+
+def test_a_parameter_that_no_sql_names_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FleetAuditError, match="no SQL names"):
+        make_check(tmp_path, query=GOOD, params={"limit": 3})
+
+
+TRAPS = {
+    "null_in_where_drops_the_row": {
+        "query": "SELECT host, name AS subject, true AS pass, 'x' AS reason FROM packages WHERE version_key > ' '", "none": "fail",
+        "none_because": "none", "examples": [{"result": "pass", "packages": [{"version_key": "dotted:2"}]}, {"result": "fail"}],
+    },
+    "absence_taken_for_good": {
+        "query": "SELECT o.host, o.id AS subject, o.codename IS NULL AS pass, 'x' AS reason FROM os o",
+        "examples": [{"result": "fail", "os": [{"codename": "jammy"}]}, {"result": "pass", "os": [{}]}],
+    },
+    "coalesce_hides_what_is_not_known": {
+        "query": "SELECT host, id AS subject, coalesce(codename, 'good') = 'good' AS pass, 'x' AS reason FROM os",
+        "examples": [{"result": "fail", "os": [{"codename": "bad"}]}, {"result": "pass", "os": [{"codename": "good"}]}],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_planted_traps_are_found_by_taking_evidence_away(tmp_path: Path, name: str) -> None:
+    fields = {"none": "unknown", **TRAPS[name]}
+    check = make_check(tmp_path, **fields)
+    problems = examples.run(check, tables())
+    assert problems, "the trap was not found"
+    assert all("turned" in p.message for p in problems)
+
+
+def test_an_example_that_is_wrong_is_told(tmp_path: Path) -> None:
+    check = make_check(tmp_path, query=GOOD, examples=[{"result": "pass", "packages": [{"arch": "y"}]}, {"result": "fail"}])
+    assert [p.label for p in examples.run(check, tables())] == ["example 1", "example 2"]
+
+
+@pytest.mark.parametrize(("row", "words"), [({"nope": 1}, "no column"), ({"name": 3}, "instead of str"), ("x", "mapping")])
+def test_an_example_row_must_fit_its_table(tmp_path: Path, row: object, words: str) -> None:
+    check = make_check(tmp_path, query=GOOD, examples=[{"result": "pass", "packages": [row]}, {"result": "fail"}])
+    with pytest.raises(FleetAuditError, match=words):
+        examples.run(check, tables())
+
+
+def test_the_json_schema_accepts_every_shipped_check() -> None:
+    import jsonschema
+    import yaml
+
+    validator = jsonschema.Draft202012Validator(CheckFile.model_json_schema())
+    for path in SHIPPED:
+        assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
