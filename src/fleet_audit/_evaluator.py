@@ -14,10 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from fleet_audit.facts import tables
-from fleet_audit.tables import Facts
+from fleet_audit.tables import DatabaseError, Facts
 
 MEMORY_LIMIT = 8 << 30
 """Address space: DuckDB's own limit counts buffers only."""
@@ -100,7 +98,7 @@ def main() -> None:
         _say({"begin": check["id"]})
         try:
             _say({"id": check["id"], "rows": decide(facts, check)})
-        except (duckdb.Error, MemoryError) as error:
+        except (DatabaseError, MemoryError) as error:
             _say({"id": check["id"], "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]})
     _say({"end": True})
 

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import duckdb
-
 from fleet_audit._evaluator import decide
 from fleet_audit.checks import Check, check_params
 from fleet_audit.evaluate import judge, spec_of
 from fleet_audit.facts.base import Bundle, Column, Extract, Table, extract
 from fleet_audit.model import Coverage, FleetAuditError, HostName, Outcome, Result
-from fleet_audit.tables import Facts
+from fleet_audit.tables import DatabaseError, Facts
 from fleet_audit.versions import key, kinds
 
 AS_OF = datetime(2026, 1, 1)
@@ -184,7 +182,7 @@ def _decide(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]
         facts.lock()
         try:
             yield [(trial, result) for trial, result in _results(check, fleet, facts)]
-        except duckdb.Error as error:
+        except DatabaseError as error:
             raise FleetAuditError(f"{check.path}: {str(error).splitlines()[0]}") from None
         finally:
             facts.connection.close()

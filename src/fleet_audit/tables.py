@@ -17,6 +17,8 @@ import duckdb
 from fleet_audit.facts.base import Extract, Table
 from fleet_audit.model import Coverage, FleetAuditError, HostName
 
+DatabaseError = duckdb.Error
+"""What a statement raises that the database refuses or cannot finish."""
 SCHEMA_VERSION = 1
 """Of the Parquet files of a run; a column never changes its type, it gets a new name."""
 _COVERAGE = "(host VARCHAR, tab VARCHAR, state VARCHAR, reason VARCHAR, content VARCHAR)"

@@ -20,13 +20,11 @@ ROWS_SHOWN = 1000
 @options.form
 def command(statement: str, run_name: str, store_folder: Path | None, output_format: str) -> int:
     """Run STATEMENT, one SELECT, over the facts of a run. `fleet-audit facts list` shows the tables."""
-    import duckdb
-
     from fleet_audit import sql
     from fleet_audit.cli import _pipeline
     from fleet_audit.facts import tables
     from fleet_audit.model import FleetAuditError
-    from fleet_audit.tables import Facts
+    from fleet_audit.tables import DatabaseError, Facts
 
     parsed = sql.parse(statement, types={}, lint=False)
     known = {*tables(), *sql.BUILT_IN_TABLES}
@@ -40,7 +38,7 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
         cursor = facts.connection.execute(f"SELECT * FROM ({statement.rstrip().rstrip(';')})")
         names = [column[0] for column in cursor.description or []]
         rows = cursor.fetchall()
-    except duckdb.Error as error:
+    except DatabaseError as error:
         raise FleetAuditError(str(error).splitlines()[0]) from None
     if output_format == "json":
         click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1, default=str))

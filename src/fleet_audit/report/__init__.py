@@ -11,7 +11,7 @@ import pkgutil
 
 from fleet_audit.report.interface import Format
 
-_PARTS = {"interface", "text"}
+_PARTS = {"interface", "text", "schema"}
 
 
 def names() -> list[str]:

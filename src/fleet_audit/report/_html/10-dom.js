@@ -4,7 +4,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const ATTRIBUTES = new Set(["class", "href", "type", "scope", "title", "id", "role", "tabindex", "rel", "target", "value", "placeholder",
   "aria-label", "aria-pressed", "aria-sort", "aria-hidden", "aria-live", "data-l", "data-row", "x", "y", "x1", "x2", "y1", "y2", "width", "height",
-  "colspan", "text-anchor", "autocomplete", "spellcheck"]);
+  "colspan", "text-anchor", "autocomplete", "spellcheck", "disabled"]);
 const $ = (id) => document.getElementById(id);
 
 /** Fill an element: attributes of the list above, `on*` handlers, and children (text, nodes, arrays, nothing). */
@@ -49,7 +49,7 @@ const DISRUPTION = new Map([["none", "no disruption"], ["service-restart", "serv
 const disruption = (name) => h("span", { class: "dis d-" + (DISRUPTION.has(name) ? name : "hand") }, h("i", { "aria-hidden": "true" }), DISRUPTION.get(name) || "by hand");
 const OUTCOMES = ["pass", "fail", "unknown", "error", "na", "noanswer"];   // in the order of their bytes
 const WORDS = ["pass", "fail", "unknown", "error", "not applicable", "no answer"];
-const outcome = (code) => h("span", { class: "sev " + OUTCOMES[code] }, glyph(code === 1 ? "high" : OUTCOMES[code]), WORDS[code]);
+const outcome = (code) => h("span", { class: "sev " + OUTCOMES[code] }, glyph(OUTCOMES[code]), WORDS[code]);
 
 /** Counts as segments, the ends of what is known apart: pass, unknown, no answer, fail. Even one shows. */
 function parts(c) {
@@ -74,7 +74,7 @@ function posture(c, what, notes) {
   const figure = (kind, word, n, note) => h("div", {}, h("span", { class: "k" }, h("i", { class: "sw f-" + kind }), word),
     h("strong", { class: { pass: "pass", unk: "unk", fail: "high" }[kind] || "" }, num(n)), h("span", { class: "n" }, note));
   return h("section", { class: "card posture", "aria-label": "Results" }, h("div", { class: "pad" }, c.expected ? [bar(c, true),
-    gap.length ? s("svg", { class: "brack", "aria-hidden": "true", height: 12 }, [[left, left, 3, 10], [right, right, 3, 10], [left, right, 10, 10]].map((l) =>
+    gap.length ? s("svg", { class: "brack low", "aria-hidden": "true" }, [[left, left, 3, 10], [right, right, 3, 10], [left, right, 10, 10]].map((l) =>
       s("line", { x1: l[0] + "%", x2: l[1] + "%", y1: l[2], y2: l[3] }))) : null,
     h("p", { class: "ends" }, h("span", {}, `${num(c.passed)} of ${count(c.expected, "expected " + what)} shown to pass`),
       h("b", {}, known ? "exactly " + share(c.passed, c.expected) : `at least ${share(c.passed, c.expected)}, at most ${share(c.expected - c.failed, c.expected)}`))]

@@ -13,7 +13,7 @@ async function unpack() {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   if (bytes.length !== Number(block.dataset.size) || adler(bytes) !== Number(block.dataset.adler)) throw new Error("the file is damaged: its checksum is wrong");
-  block.textContent = "";
+  block.remove();
   return decode(bytes);
 }
 
@@ -73,6 +73,8 @@ function index(d) {
     if (!d.hostOf.has(host.name)) d.hostOf.set(host.name, i); else { let n = 2; while (d.hostOf.has(host.name + "~" + n)) n++; host.name += "~" + n; d.hostOf.set(host.name, i); }
     for (const g of host.groups.length ? host.groups : ["no group"]) { if (!d.groups.has(g)) d.groups.set(g, []); d.groups.get(g).push(i); }
   });
+  // A host may be in groups within groups: where each host counts once, it counts in its smallest.
+  for (const host of d.hosts) host.primary = [...host.groups].sort((a, b) => d.groups.get(a).length - d.groups.get(b).length || (a < b ? -1 : 1))[0] || "no group";
   d.groups = new Map([...d.groups].sort((a, b) => (a[0] < b[0] ? -1 : 1)));
   d.checks.forEach((check, i) => { d.checkOf.set(check.id, i); check.rank = SEVERITIES.indexOf(check.severity); });
   for (let c = 0, i = 0; c < d.C; c++) {
@@ -94,10 +96,10 @@ const notKnown = (c) => c.unknown + c.error + c.noanswer;
 const reasonOf = (i) => (D.reason[i] < 0 ? "" : D.reasons[D.reason[i]] || "");
 const hostLink = (j, text) => h("a", { href: "#/host/" + encodeURIComponent(D.hosts[j].name) }, told(text || D.hosts[j].name, 80));
 const checkLink = (c, text) => h("a", { href: "#/check/" + encodeURIComponent(D.checks[c].id) }, text || D.checks[c].title);
-/** "train 22, infer 9" for some hosts, by their first group. */
+/** "train 22, infer 9" for some hosts, by their smallest group. */
 function where(hosts) {
   const n = new Map();
-  for (const j of hosts) { const g = D.hosts[j].groups[0] || "no group"; n.set(g, (n.get(g) || 0) + 1); }
+  for (const j of hosts) { const g = D.hosts[j].primary; n.set(g, (n.get(g) || 0) + 1); }
   const list = [...n].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   return [list.slice(0, 4).map(([g, k], i) => [i ? ", " : "", told(g, 40), " " + num(k)]), list.length > 4 ? ` and ${list.length - 4} more groups` : ""];
 }

@@ -92,7 +92,7 @@ function checksView() {
     order: (a, b) => D.checks[a].rank - D.checks[b].rank || per[b].failed - per[a].failed || notKnown(per[b]) - notKnown(per[a]) || (D.checks[a].id < D.checks[b].id ? -1 : 1),
     dims: [
       { key: "sev", label: "Severity", values: SEVERITIES.filter((n) => n !== "info" || D.checks.some((c) => c.severity === n)).map((n) => [n, n, n]), of: (i) => [D.checks[i].severity] },
-      { key: "out", label: "Outcome", values: [["fail", "fail"], ["unknown", "unknown", "unknown"], ["error", "error", "error"], ["noanswer", "no answer", "noanswer"], ["pass", "pass", "pass"], ["na", "not applicable", "na"], ["none", "applies to no host"]].filter((v) => v[0] === "fail" || v[0] === "unknown" || per.some((c) => outs(c).includes(v[0]))), of: (i) => outs(per[i]) },
+      { key: "out", label: "Outcome", values: [["fail", "fail", "fail"], ["unknown", "unknown", "unknown"], ["error", "error", "error"], ["noanswer", "no answer", "noanswer"], ["pass", "pass", "pass"], ["na", "not applicable", "na"], ["none", "applies to no host"]].filter((v) => v[0] === "fail" || v[0] === "unknown" || per.some((c) => outs(c).includes(v[0]))), of: (i) => outs(per[i]) },
       { key: "area", label: "Area", select: true, values: D.areas.map((a) => [a, a]), of: (i) => [D.checks[i].area] },
       { key: "surface", label: "Surface", select: true, values: used(D.checks.flatMap((c) => c.surface)).map((a) => [a, a]), of: (i) => D.checks[i].surface },
     ],
@@ -127,7 +127,7 @@ function hostsView() {
     order: (a, b) => rank[a] - rank[b],
     dims: [
       { key: "answered", label: "Answered", values: [["yes", "answered"], ["no", "no answer", "noanswer"]], of: (i) => [D.hosts[i].answered ? "yes" : "no"] },
-      { key: "has", label: "Has", values: [["fail", "fail"], ["unknown", "unknown", "unknown"], ["clear", "no failure, all known", "pass"]], of: (i) => [per[i].failed && "fail", (per[i].unknown || per[i].error) && "unknown", per[i].expected && per[i].passed === per[i].expected && "clear"].filter(Boolean) },
+      { key: "has", label: "Has", values: [["fail", "fail", "fail"], ["unknown", "unknown", "unknown"], ["clear", "no failure, all known", "pass"]], of: (i) => [per[i].failed && "fail", (per[i].unknown || per[i].error) && "unknown", per[i].expected && per[i].passed === per[i].expected && "clear"].filter(Boolean) },
       { key: "sev", label: "Worst failure", values: SEVERITIES.slice(0, 4).map((n) => [n, n, n]), of: (i) => worst(i).slice(0, 1) },
       { key: "group", label: "Group", select: true, values: [...D.groups.keys()].map((g) => [g.replace(/,/g, "‚"), g]), of: (i) => (D.hosts[i].groups.length ? D.hosts[i].groups : ["no group"]).map((g) => g.replace(/,/g, "‚")) },
     ],

@@ -19,7 +19,7 @@ function cells() {
 function heat() {
   if (!D.C || !D.H) return [];
   const { worst, unsure, A } = cells(), first = new Map();
-  for (let j = 0; j < D.H; j++) { const g = D.hosts[j].groups[0] || "no group"; if (!first.has(g)) first.set(g, []); first.get(g).push(j); }
+  for (let j = 0; j < D.H; j++) { const g = D.hosts[j].primary; if (!first.has(g)) first.set(g, []); first.get(g).push(j); }
   const dead = (j) => (D.hosts[j].answered ? 1 : 0);
   const groups = [...first].sort((a, b) => b[1].length - a[1].length || (a[0] < b[0] ? -1 : 1)).map(([name, hosts]) => ({ name, hosts: hosts.sort((a, b) => dead(a) - dead(b) || risk(a, b)) }));
   const canvas = h("canvas", { tabindex: 0, role: "img", "aria-label": `Hosts by area: ${num(D.H)} hosts, ${num(D.all.failed)} failures, ${num(notKnown(D.all))} results not known. Use the arrow keys; the same as a table follows.` });

@@ -53,7 +53,7 @@ function checkView(name) {
       posture(n, "host", { unknown: count(unknown.length, "reason"), noanswer: silent.length ? "never asked" : "every host answered", fail: `${share(n.failed, n.expected)} of expected` }), h("div", { class: "two" }, h("div", {}, left), h("div", {}, right))],
   };
 }
-const stepper = (go, at, total, word) => h("div", { class: "filters" }, h("button", { type: "button", onclick: () => go(-1), "aria-label": "Worse " + word }, "← Worse"), h("button", { type: "button", onclick: () => go(1), "aria-label": "Next " + word }, "Next →"), h("span", { class: "dim small" }, `${num(at + 1)} of ${num(total)}`));
+const stepper = (go, at, total, word) => h("div", { class: "filters" }, h("button", { type: "button", disabled: at === 0, onclick: () => go(-1), "aria-label": "Worse " + word }, "← Worse"), h("button", { type: "button", disabled: at === total - 1, onclick: () => go(1), "aria-label": "Next " + word }, "Next →"), h("span", { class: "dim small" }, `${num(at + 1)} of ${num(total)}`));
 const hostsOf = (hosts, c) => h("details", {}, h("summary", { class: "small" }, count(hosts.length, "host")), lazily(() => [hostChips(hosts, 20), command(D.hosts[hosts[0]].name, D.checks[c].id)]));
 /** Content that is made when its <details> is first opened. */
 function lazily(make) { const box = h("div", {}); box.ready = () => { if (!box.firstChild) box.append(...make().flat(9).filter(Boolean)); }; box.className = "lazy"; return box; }
@@ -106,7 +106,7 @@ function hostView(name) {
   const total = Object.values(x.sources).reduce((a, b) => a + b, 0), bad = Object.entries(x.sources).filter(([w]) => ["denied", "failed", "timeout", "truncated", "unreached"].includes(w));
   const read_ = empty(); read_.passed = x.sources.ok || 0; read_.unknown = bad.reduce((a, b) => a + b[1], 0); read_.expected = read_.passed + read_.unknown;
   const fix = [...DISRUPTION.keys(), ""].map((d) => [d, D.checks.filter((k, c) => D.outcome[c * D.H + j] === FAIL && (DISRUPTION.has(k.disruption) ? k.disruption : "") === d).length]).filter((p) => p[1]);
-  page.nodes = [crumb(h("a", { href: "#/overview" }, "Overview"), h("a", { href: "#/hosts" }, "Hosts"), x.groups.length ? h("a", { href: address("hosts", "", new Map([["group", x.groups[0].replace(/,/g, "‚")]])) }, told(x.groups[0], 60)) : "no group"),
+  page.nodes = [crumb(h("a", { href: "#/overview" }, "Overview"), h("a", { href: "#/hosts" }, "Hosts"), x.groups.length ? h("a", { href: address("hosts", "", new Map([["group", x.primary.replace(/,/g, "‚")]])) }, told(x.primary, 60)) : "no group"),
     h("div", { class: "hd" }, h("div", {}, h("h1", { tabindex: -1 }, told(x.name, 120)), h("p", { class: "sub" }, [told(x.groups.join(", ") || "no group", 200), " · ", x.answered ? [told(x.os || "system not known", 80), ` · answered in ${x.seconds} s, ${rootWord(x)}`, x.transport ? [" through ", told(x.transport, 40)] : ""] : "no answer"])), stepper(go, at, order.length, "host")),
     x.reach !== "ok" || x.detail ? h("p", { class: "note" + (x.answered ? "" : " gone") }, h("b", {}, x.answered ? "Answered, but: " : "Did not answer: ", told(x.reach, 60), ". "), told(x.detail, 1000), x.answered ? "" : ` Nothing below is a result: ${count(n.noanswer, "check")} ${n.noanswer === 1 ? "was" : "were"} never asked.`) : null,
     !x.expected ? h("p", { class: "note" }, "The inventory says that this host need not answer.") : null,

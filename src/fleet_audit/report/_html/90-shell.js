@@ -72,7 +72,7 @@ async function start() {
   const wrong = contradictions();
   if (wrong.length) trouble("This file contradicts itself: its lists and its summary differ in " + wrong.join(", ") + ". Do not rely on it.");
   $("tools").hidden = false;
-  addEventListener("hashchange", () => route(false)); addEventListener("popstate", () => { if (page) route(false); });
+  addEventListener("hashchange", () => route(false));
   route(true);
   document.documentElement.dataset.ready = "yes";
 }

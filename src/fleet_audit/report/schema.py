@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published JSON Schema of the JSON report. It changes only by a new `schema_version`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet_audit.model import Outcome, Reach, Severity
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+_MAYBE: dict[str, Any] = {"type": ["string", "null"]}
+_TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
+_SHARE: dict[str, Any] = {"type": ["number", "null"], "minimum": 0, "maximum": 100}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": sorted(properties), "additionalProperties": False}
+
+
+def _list(**properties: Any) -> dict[str, Any]:
+    return {"type": "array", "items": _object(**properties)}
+
+
+def _one_of(words: Any, description: str) -> dict[str, Any]:
+    return {"enum": [str(word) for word in words], "description": description}
+
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "fleet-audit report",
+    "description": "Every selected host and check has exactly one result, hosts without an answer included.",
+    **_object(
+        schema_version={"const": 1},
+        run=_object(id=_TEXT, version=_TEXT, started_at=_TEXT, as_of=_TEXT, program_sha256=_TEXT, evidence_of=_TEXT, inputs={"type": "object"}),
+        posture=_object(
+            expected={**_COUNT, "description": "The denominator: all but notapplicable; results of silent hosts count"},
+            fail=_COUNT, unknown=_COUNT, error=_COUNT, no_answer=_COUNT, notapplicable=_COUNT,
+            at_least={**_SHARE, "description": "Per cent shown to pass; null if nothing was expected"},
+            at_most={**_SHARE, "description": "Per cent not shown to fail; null if nothing was expected"}, **{"pass": _COUNT},
+        ),
+        open_failures=_object(**{str(s): _COUNT for s in Severity}),
+        not_known=_list(reason=_TEXT, results=_COUNT, hosts=_COUNT, checks=_COUNT, no_answer={"type": "boolean"}),
+        actions=_list(title=_TEXT, role=_MAYBE, disruption=_MAYBE, checks=_TEXTS, hosts=_COUNT, failures=_COUNT, critical=_COUNT, weight=_COUNT),
+        hosts=_list(
+            name=_TEXT, groups=_TEXTS, expected={"type": "boolean"}, reach=_one_of(Reach, "What became of the host"), detail=_TEXT,
+            answered={"type": "boolean"}, privileged={"type": ["boolean", "null"]}, transport=_TEXT, os=_MAYBE, kernel=_MAYBE,
+            sources={"type": "object", "additionalProperties": _COUNT}, seconds={"type": "number"}, costs={"type": "object"}, notes=_TEXTS,
+        ),
+        checks=_list(
+            id=_TEXT, title=_TEXT, area=_TEXT, severity=_one_of(Severity, "Harm if the state does not hold"), surface=_TEXTS, rationale=_TEXT,
+            fix=_TEXT, controls={"type": "object"}, references=_TEXTS, params={"type": "object"}, tables=_TEXTS, sources=_TEXTS,
+            role=_MAYBE, disruption=_MAYBE,
+        ),
+        results=_list(
+            check=_TEXT, host=_TEXT, outcome=_one_of(Outcome, "The one outcome of the check on the host"), reason=_TEXT, subjects=_COUNT,
+            failed=_COUNT, undetermined=_COUNT,
+        ),
+        findings=_list(check=_TEXT, host=_TEXT, subject=_TEXT, outcome=_one_of(("fail", "unknown", "error"), "Of the subject"), reason=_TEXT, fingerprint=_TEXT),
+    ),
+}  # fmt: skip

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy file: errors name file, line and the nearest word; a group's value wins over the fleet's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet_audit import policy
+from fleet_audit.model import FleetAuditError
+
+
+def test_group_over_fleet_over_default(tmp_path: Path) -> None:
+    path = tmp_path / "fleet-audit.yaml"
+    path.write_text("profile: strict\nparams: {a-b: {x: 2, y: 2}}\ngroups: {lab: {params: {a-b: {x: 3}}}}\n")
+    found = policy.load(path)
+    assert found.profile == "strict"
+    assert found.values("a-b", {"x": 1, "y": 1, "z": 1}, ["lab"]) == {"x": 3, "y": 2, "z": 1}
+    assert found.values("a-b", {"x": 1, "y": 1, "z": 1}, []) == {"x": 2, "y": 2, "z": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("profile: [1]\n", ":1: profile"), ("params: {}\nprofil: x\n", ":2: profil: unknown field; did you mean 'profile'?"),
+        ("groups:\n  lab:\n    parms: {}\n", ":3: groups.lab.parms: unknown field; did you mean 'params'?"), ("a: [\n", "not YAML"),
+        ("params: {c: {x: {y: 1}}}\n", ":1: params.c.x"), ("- 1\n", ":1"), ("x: &a 1\ny: *a\n", "anchors"),
+    ],
+)  # fmt: skip
+def test_errors_name_file_line_and_word(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(FleetAuditError) as caught:
+        policy.load(path)
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_the_policy_beside_the_inventory_is_found(tmp_path: Path) -> None:
+    (tmp_path / "fleet-audit.yaml").write_text("profile: strict\n")
+    assert policy.find(None, str(tmp_path / "inventory.ini")).profile == "strict"
+    assert policy.find(None, "a,b").profile == "baseline"
+    with pytest.raises(FleetAuditError, match="no such policy"):
+        policy.find(str(tmp_path / "other.yaml"), None)
+
+
+def test_an_empty_policy_is_the_default(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("# nothing yet\n")
+    assert policy.load(tmp_path / "p.yaml").profile == "baseline"
