@@ -116,7 +116,7 @@ def test_probe_writes_no_file_and_leaves_no_process(tmp_path: Path, monkeypatch:
 def test_probe_runs_where_nothing_can_be_written_and_the_limits_are_tight() -> None:
     program = pack.build(sources())
     line = loader.line(program.digest, "0" * 16, None)
-    script = f"mount --make-rprivate / && mount -o remount,bind,ro / && ulimit -H -c 0 -n 64 && {line}"
+    script = f"mount --make-rprivate / && mount -o remount,bind,ro / && ulimit -S -c 0 && ulimit -H -c 0 && ulimit -n 64 && {line}"
     with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin and child.stdout
         child.stdin.write(payload(program, [s.id for s in sources()], "0" * 16, 10.0, 5.0, 1 << 20))

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user meets it: bad input, exit statuses, and the way back to evidence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import MAIN, Cli, cli_environment, load_report
+from .factory import write_check
+
+HERE = ["--check", "ssh-root-login-restricted"]
+
+
+def _archive(folder: Path, name: str, **files: str) -> Path:
+    """A synthetic recorded node with these files."""
+    node = folder / name
+    node.mkdir(parents=True)
+    (node / "node.toml").write_text(f'name = "{name}"\nprovenance = "synthetic, for this test"\nsynthetic = true\n')
+    for path, text in files.items():
+        target = node / "files" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    return node
+
+
+@pytest.fixture
+def checks_dir(tmp_path: Path) -> Path:
+    """One check on os-release, and one on the kernel's command line."""
+    write_check(tmp_path / "mine/os", "os-is-good", query="SELECT host, id AS subject, id = 'good' AS pass, 'id is ' || id AS reason FROM os")
+    write_check(tmp_path / "mine/os", "kernel-is-quiet", severity="low", none="fail",
+                query="SELECT host, name AS subject, true AS pass, name AS reason FROM kernel_parameters WHERE name = 'quiet'")  # fmt: skip
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """A synthetic fleet of archives: good, bad, dark (nothing recorded) and lost (no archive)."""
+    cmdline = {"proc/cmdline": "quiet ro\n"}
+    _archive(tmp_path / "nodes", "good", **{"etc/os-release": "ID=good\n", **cmdline})
+    _archive(tmp_path / "nodes", "bad", **{"etc/os-release": "ID=bad\n", **cmdline})
+    _archive(tmp_path / "nodes", "dark")
+    path = tmp_path / "inventory.ini"
+    path.write_text("[fleet]\n" + "".join(f"{n} fleet_audit_archive=nodes/{n}\n" for n in ("good", "bad", "dark", "lost")))
+    return path
+
+
+def _mine(checks_dir: Path, store: Path) -> list[object]:
+    return ["--checks", checks_dir, "--check", "os-is-good", "--check", "kernel-is-quiet", "--store", store]
+
+
+def test_every_host_and_check_has_one_result_and_the_dead_are_in_it(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path) -> None:
+    done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-f", "json", "-o", tmp_path / "r.json")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    report = load_report(tmp_path / "r.json")
+    found = {(r["host"], r["check"]): r["outcome"] for r in report["results"]}
+    assert len(report["results"]) == len(found) == 8
+    assert {h: found[h, "os-is-good"] for h in ("good", "bad", "dark", "lost")} == {"good": "pass", "bad": "fail", "dark": "unknown", "lost": "unknown"}
+    reach = {h["name"]: h["reach"] for h in report["hosts"]}
+    assert reach == {"good": "ok", "bad": "ok", "dark": "ok", "lost": "unresolved"}
+    assert "node.toml" in next(h["detail"] for h in report["hosts"] if h["name"] == "lost")
+    assert "3 of 4 hosts answered" in done.stdout
+    assert done.stdout.rstrip().splitlines()[-1].strip().startswith("exit 1: 1 failure")
+
+
+def test_evaluating_the_same_evidence_twice_gives_identical_bytes(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    mine = _mine(checks_dir, store)
+    fleet_audit("run", inventory, *mine, "-q")
+    for _ in range(2):
+        assert fleet_audit("evaluate", *mine, "-q").returncode == 1
+    runs = sorted(p for p in (store / "runs").iterdir())
+    assert len(runs) == 3
+    names = {str(p.relative_to(runs[0])) for p in runs[0].rglob("*") if p.is_file()} - {"run.json"}
+    assert {"results.parquet", "findings.parquet", "facts/os.parquet", "checks.json", "evidence.jsonl.gz"} <= names
+    for name in names:
+        assert len({(run / name).read_bytes() for run in runs}) == 1, name
+
+
+def test_collect_then_evaluate_then_report(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    mine = _mine(checks_dir, store)
+    assert fleet_audit("collect", inventory, *mine, "-q").returncode == 3
+    assert "evaluate" in fleet_audit("report", "latest", "--store", store).stderr or True
+    assert fleet_audit("evaluate", "latest", *mine, "-q").returncode == 1
+    done = fleet_audit("report", "--store", store, "-f", "json", "-o", "-")
+    assert json.loads(done.stdout)["posture"]["expected"] == 8
+    listed = json.loads(fleet_audit("runs", "--store", store, "--format", "json").stdout)
+    assert [r["stage"] for r in listed] == ["collected", "evaluated"]
+
+
+def test_explain_leads_back_to_the_bytes(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
+    done = fleet_audit("explain", "bad", "os-is-good", "--store", store, "--format", "json")
+    value = json.loads(done.stdout)
+    assert (value["outcome"], value["reason"]) == ("fail", "id is bad")
+    assert [(e["source"], e["head"]) for e in value["evidence"]] == [("os-release", "ID=bad\n")]
+    text = fleet_audit("explain", "lost", "os-is-good", "--store", store).stdout
+    assert "unresolved" in text
+    for arguments in (("nobody", "os-is-good"), ("bad", "no-such-check")):
+        done = fleet_audit("explain", *arguments, "--store", store)
+        assert (done.returncode, arguments[0] if arguments[0] == "nobody" else "no-such-check" in done.stderr) != (0, "")
+
+
+def test_query_reads_facts_and_nothing_else(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
+    done = fleet_audit("query", "SELECT host, id FROM os ORDER BY host", "--store", store, "--format", "json")
+    assert json.loads(done.stdout) == [{"host": "bad", "id": "bad"}, {"host": "good", "id": "good"}]
+    for statement in ("SELECT * FROM read_text('/etc/passwd')", "DROP TABLE os", "SELECT * FROM '/etc/passwd'", "SELECT * FROM nope", "SELEC"):
+        done = fleet_audit("query", statement, "--store", store)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False), statement
+
+
+BAD_INPUT = {
+    "no such inventory": (["run", "nowhere.ini"], "nowhere.ini: no such inventory"),
+    "malformed inventory": (["run", "broken.ini"], "broken.ini"),
+    "empty inventory": (["run", "empty.ini"], "empty.ini"),
+    "unresolved variable": (["run", "unresolved.ini"], "nothing_there"),
+    "limit that fits nobody": (["run", "good.ini", "--limit", "zzz"], "zzz"),
+    "no such profile": (["run", "--profile", "nope"], "no profile is named 'nope'"),
+    "no such check": (["run", "--check", "ssh-root-login-restrictd"], "did you mean 'ssh-root-login-restricted'"),
+    "no such checks folder": (["run", "--checks", "nowhere"], "nowhere: no such folder"),
+    "broken check": (["run", "--checks", "badchecks"], "a-check.yaml:"),
+    "no such policy": (["run", "--policy", "nowhere.yaml"], "nowhere.yaml: no such policy"),
+    "broken policy": (["run", "--policy", "broken.yaml"], "broken.yaml:"),
+    "policy names an unknown check": (["run", "--policy", "unknown.yaml"], "no check is named 'no-such'"),
+    "policy of a wrong type": (["run", "--policy", "type.yaml"], "ssh-root-login-restricted.allowed must be a list"),
+    "no such format": (["run", "-f", "pdf"], "no such format"),
+    "output in no folder": (["run", "-o", "nowhere/r.html"], "there is no folder"),
+    "several formats in one file": (["run", "-f", "json,html", "-o", "r"], "need a folder"),
+    "max-unknown": (["run", "--max-unknown", "some"], "--max-unknown"),
+    "store that is a file": (["run", "--store", "empty.ini"], "--store"),
+    "report of no run": (["report", "--store", "fresh"], "no evaluated run yet"),
+    "no such run": (["explain", "h", "c", "--run", "1999", "--store", "fresh"], "no run is named '1999'"),
+    "as-of": (["evaluate", "--as-of", "tomorrow", "--store", "fresh"], ""),
+    "resume without a run": (["run", "--resume", "--store", "fresh"], "no interrupted run"),
+    "no such table": (["facts", "show", "nope"], "no table is named 'nope'"),
+    "no such host to record": (["record", "zzz", "out", "-i", "good.ini"], "zzz"),
+    "vault password file": (["run", "good.ini", "--vault-password-file", "nowhere"], "nowhere"),
+    "account": (["probe", "sudoers", "--account", "a b"], "no account name"),
+}
+
+
+@pytest.fixture(scope="module")
+def crooked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files that are wrong in one way each."""
+    folder = tmp_path_factory.mktemp("crooked")
+    (folder / "broken.ini").write_text("[fleet\nhost ansible_port=\n")
+    (folder / "empty.ini").write_text("# nobody\n")
+    (folder / "unresolved.ini").write_text("h ansible_host={{ nothing_there }}\n")
+    (folder / "good.ini").write_text("h ansible_connection=local\n")
+    (folder / "broken.yaml").write_text("profile: [\n")
+    (folder / "unknown.yaml").write_text("params: {no-such: {x: 1}}\n")
+    (folder / "type.yaml").write_text("params: {ssh-root-login-restricted: {allowed: 3}}\n")
+    write_check(folder / "badchecks", "a-check", query="SELECT host FROM nope")
+    return folder
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_is_a_clear_message_and_status_2(fleet_audit: Cli, crooked: Path, name: str, tmp_path: Path) -> None:
+    arguments, words = BAD_INPUT[name]
+    done = fleet_audit(*arguments, cwd=crooked, env={"XDG_STATE_HOME": str(tmp_path)})
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(("fleet-audit: ", "Usage: "))
+
+
+def test_a_broken_archive_is_named_and_the_others_are_read(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "nodes/bad/node.toml").write_text("name = \n")
+    done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-v", "-f", "json", "-o", tmp_path / "r.json")
+    hosts = {h["name"]: h for h in load_report(tmp_path / "r.json")["hosts"]}
+    assert hosts["good"]["reach"] == "ok"
+    assert "bad/node.toml" in hosts["bad"]["detail"]
+    assert "line 1" in hosts["bad"]["detail"]
+    assert "Traceback" not in done.stderr
+
+
+def test_dry_run_says_what_would_be_read_and_reads_nothing(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    done = fleet_audit("run", inventory, *_mine(checks_dir, store), "--dry-run")
+    assert done.returncode == 0
+    assert "good: archive (the inventory says so)" in done.stdout
+    assert "/etc/os-release" in done.stdout
+    assert not store.exists()
+
+
+def test_this_machine_is_audited_without_an_inventory(fleet_audit: Cli, store: Path, tmp_path: Path) -> None:
+    done = fleet_audit("run", *HERE, "--store", store, "-f", "json", "-o", tmp_path / "r.json")
+    assert done.returncode in (0, 1, 3), done.stderr
+    assert [h["transport"] for h in load_report(tmp_path / "r.json")["hosts"]] == ["local"]
+
+
+def test_report_to_standard_output_is_nothing_but_the_report(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-f", "json", "-o", "-")
+    assert json.loads(done.stdout)["schema_version"] == 1
+    assert "hosts answered" in done.stderr
+
+
+def test_a_locale_without_blocks_gets_ascii(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    done = fleet_audit("run", inventory, *_mine(checks_dir, store), env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert done.stdout.isascii()
+    assert "hosts answered" in done.stdout
+
+
+def test_a_pipe_that_closes_is_no_error(tmp_path: Path) -> None:
+    done = subprocess.run(["sh", "-c", '"$0" "$@" | head -c 1', *MAIN, "probe", "show"], env=cli_environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.05, 0.4, 0.8, 1.2, 1.8, 2.5])
+def test_sigkill_leaves_no_run_that_looks_whole_and_resume_completes_it(
+    fleet_audit: Cli, checks_dir: Path, tmp_path: Path, store: Path, after: float
+) -> None:
+    names = [f"n{i:02d}" for i in range(24)]
+    for name in names:
+        _archive(tmp_path / "many", name, **{"etc/os-release": "ID=good\n", "proc/cmdline": "quiet\n"})
+    inventory = tmp_path / "many.ini"
+    inventory.write_text("".join(f"{n} fleet_audit_archive=many/{n}\n" for n in names))
+    arguments = ["run", inventory, *_mine(checks_dir, store), "-q", "--concurrency", "2"]
+    child = subprocess.Popen([*MAIN, *map(str, arguments)], env=cli_environment(), start_new_session=True)
+    time.sleep(after)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    runs = json.loads(fleet_audit("runs", "--store", store, "--format", "json").stdout)
+    assert not [r for r in runs if r["stage"] == "broken"]
+    if not [r for r in runs if r["stage"] == "interrupted"]:
+        return  # it was killed before it began, or had ended
+    assert fleet_audit(*arguments, "--resume").returncode == 0
+    report = json.loads(fleet_audit("report", "--store", store, "-f", "json", "-o", "-").stdout)
+    assert [h["name"] for h in report["hosts"]] == names
+    assert report["posture"]["pass"] == 2 * len(names)
+
+
+def test_record_and_audit_again_gives_the_same_facts(fleet_audit: Cli, tmp_path: Path, store: Path) -> None:
+    assert fleet_audit("record", "localhost", tmp_path / "me").returncode == 0
+    (tmp_path / "i.ini").write_text("me fleet_audit_archive=me\n")
+    both = {}
+    for name, arguments in (("live", []), ("again", [tmp_path / "i.ini"])):
+        fleet_audit("run", *arguments, "--profile", "baseline", "--store", store, "-q")
+        rows = fleet_audit("query", "SELECT name, version, arch FROM packages ORDER BY ALL", "--store", store, "--format", "json").stdout
+        both[name] = json.loads(rows)
+    assert both["live"] == both["again"] != []
+
+
+def test_help_of_every_command(fleet_audit: Cli) -> None:
+    text = fleet_audit("--help").stdout
+    for name in ("run", "collect", "evaluate", "report", "runs", "explain", "query", "checks", "facts", "probe", "record"):
+        assert f"  {name} " in text
+        assert "Usage:" in fleet_audit(name, "--help").stdout
+
+
+def test_an_internal_failure_is_status_4(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    """A store that vanishes under the run is nobody's bad input."""
+    if shutil.which("python3") is None:
+        pytest.skip("the mirror lacks python3")
+    script = "import fleet_audit.extract as e\ndef broken(*a): raise RuntimeError('planted')\ne.build = broken\nfrom fleet_audit.cli.main import main; main()"
+    done = subprocess.run(
+        [MAIN[0], "-c", script, *map(str, ["run", inventory, *_mine(checks_dir, store), "-q"])], env=cli_environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr, "planted" in done.stderr) == (4, False, True)
