@@ -190,9 +190,8 @@ class Collector:
             )
         if extra := sorted(set(reply.frames) - set(self.sources)):
             notes.append(f"{len(extra)} sources that were not asked for were dropped")
-        end = reply.end or {}
-        notes += [str(n)[:200] for n in end.get("notes", [])[:20]] if isinstance(end.get("notes"), list) else []
-        costs = {k: float(v) for k, v in (end.get("costs") or {}).items() if isinstance(v, int | float)} if reply.end else {}
+        notes += reply.end["notes"] if reply.end else []
+        costs: dict[str, float] = dict(reply.end["costs"]) if reply.end else {}
         costs |= {"wire_sent": carried.sent, "wire_received": carried.received}
         privileged = reply.hello.get("euid") == 0 if reply.hello is not None else None
         return HostEvidence(host.name, reach, detail, tuple(records), privileged, transport, costs, tuple(notes))

@@ -56,12 +56,13 @@ def test_library_that_is_not_there_is_an_error_of_init_alone(monkeypatch: pytest
     asked, rows = read()
     if "value" in rows[0]:
         pytest.skip("this machine has NVIDIA's library")
-    assert asked.status("nv") == "ok" and rows == [{"error": 12, "name": "init", "scope": "system"}]
+    assert asked.status("nv") == "failed" and rows == [{"error": 12, "name": "init", "scope": "system"}]
 
 
 def test_driver_that_is_not_loaded_stops_after_init(fake: Fake) -> None:
     fake("unloaded")
-    assert read()[1] == [{"error": 9, "name": "init", "scope": "system"}]
+    asked, rows = read()
+    assert asked.status("nv") == "failed" and rows == [{"error": 9, "name": "init", "scope": "system"}]
 
 
 def test_library_that_hangs_is_timeout(fake: Fake) -> None:
@@ -103,9 +104,10 @@ def test_absurd_number_of_gpus_is_bounded(fake: Fake) -> None:
     assert asked.status("nv") == "ok" and len({row["index"] for row in rows if "index" in row}) == 64
 
 
-def test_bytes_that_are_no_text_are_escaped(fake: Fake) -> None:
+def test_bytes_that_are_no_text_cost_their_own_row_alone(fake: Fake) -> None:
     fake("binary")
-    assert value(read()[1], "name", 0) == "\\xff\\xfe \x1b[31m"
+    _, rows = read()
+    assert value(rows, "name", 0).startswith("UnicodeDecodeError") and value(rows, "uuid", 0) == "GPU-1" and rows[-1]["name"] == "end"
 
 
 def test_part_is_sent_only_where_its_condition_holds(fake: Fake, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def group() -> None:
 def main() -> None:
     """Run the command line and exit with its status."""
     try:
-        code = group.main(standalone_mode=False)
+        code = group.main(prog_name="fleet-audit", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:

@@ -120,7 +120,7 @@ def _cache(evidence: Bundle) -> dict[str, Any] | None:
 def _attached(evidence: Bundle, there: dict[str, Any], cache: dict[str, Any] | None) -> bool:
     """Whether there is a token, the proof; where only root could tell, what the client wrote down.
 
-    Clients before 27.11 keep no public copy of the token, so its absence alone proves nothing.
+    Older clients keep no public copy of the token, so the absence of that alone proves nothing.
     """
     if f"{_STATE}/machine-token.json" in there:
         token: bool | None = True

@@ -20,6 +20,7 @@ from typing import Any
 
 BROKEN_LIMIT = 64
 HEADER_CAP = 64 << 10
+_COSTS = ("cpu_self", "cpu_children", "cpu_init", "rss_kib", "rss_children_kib", "seconds", "raw_bytes")
 _STATUS = {"ok", "absent", "denied", "failed", "timeout", "truncated", "skipped", "end"}
 
 
@@ -46,7 +47,7 @@ class Reply:
     """None if the marker never came: the probe did not run."""
     frames: dict[str, Frame] = field(default_factory=dict)
     end: Mapping[str, Any] | None = None
-    """Costs and notes of the END frame; None if the reply was cut short."""
+    """`costs` and `notes` of the END frame, as numbers and texts; None if the reply was cut short."""
     notes: list[str] = field(default_factory=list)
     broken: int = 0
     over_limit: bool = False
@@ -89,7 +90,8 @@ def _accept(reply: Reply, header: Mapping[str, Any] | None, packed: bytes, left:
         if not isinstance(source, str) or status not in _STATUS or type(size) is not int or size < 0:
             raise ValueError("header fields are not what they should be")
         if status == "end":
-            reply.end = header
+            if reply.end is None:
+                reply.end = {"costs": _costs(header.get("costs")), "notes": _notes(header.get("notes"))}
             return left
         if source in reply.frames:
             reply.notes.append(f"duplicate frame for {source[:64]!r} dropped")
@@ -103,7 +105,7 @@ def _accept(reply: Reply, header: Mapping[str, Any] | None, packed: bytes, left:
             raise ValueError("body is not as long as it says")
         code = header.get("exit")
         reply.frames[source] = Frame(
-            source, status, str(header.get("detail", ""))[:1000], code if type(code) is int else None,
+            source, status, _text(header.get("detail", ""))[:1000], code if type(code) is int and abs(code) < 1 << 31 else None,
             body, packed, _seconds(header.get("seconds")), _seconds(header.get("cpu")),
         )
         return left - size
@@ -118,6 +120,21 @@ def _json(data: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _text(value: object) -> str:
+    """Text without lone surrogates, which no file takes."""
+    return str(value)[:4096].encode("utf-8", "backslashreplace").decode()
+
+
+def _costs(value: object) -> dict[str, float]:
+    """The costs that the program reports, where they are numbers that can be."""
+    found = value if isinstance(value, dict) else {}
+    return {k: float(v) for k in _COSTS if type(v := found.get(k)) in (int, float) and -1e15 < v < 1e15}
+
+
+def _notes(value: object) -> list[str]:
+    return [_text(note)[:200] for note in value[:20]] if isinstance(value, list) else []
 
 
 def _seconds(value: object) -> float:
