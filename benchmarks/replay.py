@@ -33,7 +33,9 @@ def record(objects: Objects, folder: Path) -> HostEvidence:
     if not evidence.answered:
         raise RuntimeError(f"this machine could not be read: {evidence.reach}: {evidence.detail}")
     made = {"dpkg-status": _packages(), "sockets": _sockets()}
-    return replace(evidence, records=tuple(_with(r, made[r.source], objects) if r.source in made else r for r in evidence.records))
+    records = [_with(r, made[r.source], objects) if r.source in made else r for r in evidence.records if r.source != "rpm-qa"]
+    records.append(Record(SourceId("rpm-qa"), Status.SKIPPED, "no /var/lib/rpm on this node"))
+    return replace(evidence, records=tuple(sorted(records, key=lambda r: r.source)))
 
 
 def hosts(base: HostEvidence, objects: Objects, count: int, seed: int = 1, share: float = 0.05) -> Iterator[HostEvidence]:

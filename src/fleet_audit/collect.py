@@ -169,7 +169,10 @@ class Collector:
             line = loader.line(self.program.digest, nonce, become)
         except ValueError as error:
             return talk, Carried(Reach.UNRESOLVED, f"become user: {error}"), nonce
-        return talk, self.dispatch.carry(transport, host, line, talk, deadline), nonce
+        try:
+            return talk, self.dispatch.carry(transport, host, line, talk, deadline), nonce
+        except Exception as error:  # a transport's own fault on one host must not stop the others
+            return talk, Carried(Reach.CUT_SHORT, f"fleet-audit itself failed on this host: {type(error).__name__}: {error}"[:500]), nonce
 
     def _evidence(self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, reply: wire.Reply) -> HostEvidence:
         reach, detail = outcome(talk, carried, reply, become)

@@ -57,7 +57,16 @@ class Policy:
 
 def load(path: Path) -> Policy:
     """Read a policy file. Raises `FleetAuditError` naming file, line and field."""
-    document = yamlfile.load(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FleetAuditError(f"{path}: {error.strerror}") from None
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> Policy:
+    """A policy from bytes; `path` is what errors name."""
+    document = yamlfile.parse(data, path)
     try:
         file = PolicyFile.model_validate(document.value if document.value is not None else {})
     except ValidationError as error:
@@ -65,7 +74,7 @@ def load(path: Path) -> Policy:
         raise document.invalid(error, known) from None
     return Policy(
         file.profile, file.params, {name: group.params for name, group in file.groups.items()}, path,
-        path.read_text(encoding="utf-8"),
+        data.decode("utf-8", "replace"),
     )  # fmt: skip
 
 

@@ -57,9 +57,13 @@ class Document:
 def load(path: Path) -> Document:
     """Read one document. Raises `FleetAuditError` naming file and line for whatever is wrong with it."""
     try:
-        data = path.read_bytes()
+        return parse(path.read_bytes(), path)
     except OSError as error:
         raise FleetAuditError(f"{path}: {error.strerror}") from None
+
+
+def parse(data: bytes, path: Path) -> Document:
+    """One document from bytes; `path` is what errors name."""
     if len(data) > SIZE_CAP:
         raise FleetAuditError(f"{path}: larger than {SIZE_CAP >> 20} MiB")
     try:

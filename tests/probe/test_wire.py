@@ -143,6 +143,12 @@ def test_sources_over_the_limit_of_the_host_are_truncated_and_the_small_ones_sti
     assert reply.over_limit and sum(len(f.body) for f in reply.frames.values()) <= 5500
 
 
+def test_body_with_more_behind_its_end_or_without_one_is_a_broken_frame() -> None:
+    more, less = zlib.compress(b"x") + b"hidden", zlib.compress(b"x")[:-2]
+    reply = wire.decode(HELLO + frame("a", b"x", packed=more) + frame("b", b"x", packed=less) + frame("good", b"x"), NONCE)
+    assert set(reply.frames) == {"good"} and reply.broken == 2
+
+
 @pytest.mark.parametrize("size", [-1, True, 2.0, "3", None, 1 << 70])
 def test_size_that_is_no_size_is_refused(size: object) -> None:
     top = json.dumps({"source": "a", "status": "ok", "size": size}).encode()

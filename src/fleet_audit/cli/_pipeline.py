@@ -33,12 +33,11 @@ class Selection:
         }  # fmt: skip
 
 
-def select(inventory: str | None, policy_file: str | None, profile: str | None, only: Sequence[str], folders: Sequence[Path]) -> Selection:
-    """Load checks and policy, and check every name and value in them."""
-    from fleet_audit import checks, policy
+def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Sequence[Path]) -> Selection:
+    """Load checks, and check every name and value in the policy."""
+    from fleet_audit import checks
     from fleet_audit.facts import tables
 
-    chosen = policy.find(policy_file, inventory)
     library = checks.load(folders, tables=tables())
     where = str(chosen.path) if chosen.path else "policy"
     for scope in (chosen.params, *chosen.groups.values()):

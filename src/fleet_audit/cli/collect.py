@@ -21,9 +21,11 @@ from fleet_audit.cli import _options as options
 @options.verbosity
 def command(inventory: str | None, **given: Any) -> int:
     """Collect the evidence that the selected checks need, and decide nothing."""
+    from fleet_audit import policy
     from fleet_audit.cli import _collecting, _pipeline
 
-    selection = _pipeline.select(inventory, given["policy_file"], given["profile"], given["only"], given["check_folders"])
+    chosen = policy.find(given["policy_file"], inventory)
+    selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
     plan = _collecting.plan(inventory, selection.checks, given)
     store = _pipeline.open_store(given["store_folder"])
     draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)

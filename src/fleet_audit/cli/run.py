@@ -37,13 +37,15 @@ def command(inventory: str | None, **given: Any) -> int:
 
     Reads every host once over SSH, decides the selected checks, prints a summary and writes a report.
     """
+    from fleet_audit import policy
     from fleet_audit.cli import _collecting, _pipeline, _reports, _verdict
     from fleet_audit.findings import load
     from fleet_audit.model import Severity
 
     allowed = _verdict.allowance(given["max_unknown"])
     formats = _reports.formats(given["formats"] or ("html",), given["output"])
-    selection = _pipeline.select(inventory, given["policy_file"], given["profile"], given["only"], given["check_folders"])
+    chosen = policy.find(given["policy_file"], inventory)
+    selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
     plan = _collecting.plan(inventory, selection.checks, given)
     if given["dry_run"]:
         _collecting.describe(plan)

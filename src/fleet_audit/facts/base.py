@@ -195,13 +195,18 @@ def extract(table: Table, items: Mapping[SourceId, Item]) -> Extract:
             if (checked := _checked(table, row, bundle.gaps)) is not None:
                 rows.append(checked)
     except (Unread, NotUnderstood) as error:
-        return Extract((), Coverage.NONE, str(error) or type(error).__name__)
+        return Extract((), Coverage.NONE, _plain(str(error) or type(error).__name__))
     except Exception as error:  # a parser's fault is no crash of the run: its table says nothing
-        return Extract((), Coverage.NONE, f"not understood: {type(error).__name__}: {error}"[:300])
+        return Extract((), Coverage.NONE, _plain(f"not understood: {type(error).__name__}: {error}"))
     if bundle.gaps:
         more = f" and {len(bundle.gaps) - 3} more" if len(bundle.gaps) > 3 else ""
-        return Extract(tuple(rows), Coverage.PARTIAL, "; ".join(bundle.gaps[:3])[:600] + more)
+        return Extract(tuple(rows), Coverage.PARTIAL, _plain("; ".join(bundle.gaps[:3])) + more)
     return Extract(tuple(rows), Coverage.COMPLETE)
+
+
+def _plain(text: str) -> str:
+    """A reason that may hold a node's text: cut, and without lone surrogates."""
+    return text[:600].encode("utf-8", "backslashreplace").decode()
 
 
 def _checked(table: Table, row: Any, gaps: list[str]) -> tuple[Any, ...] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hardware and firmware as the kernel shows them: SMBIOS, virtual or not, NICs, NVMe, BMC, microcode."""
+"""Hardware and its firmware, as the kernel shows them: SMBIOS, NICs, NVMe, BMC."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from datetime import date
 from typing import Annotated, Any
 
 from fleet_audit.facts.base import Bundle, NotUnderstood, Table, Unread, integer, value
-from fleet_audit.facts.cpu import CPUINFO, parse
-from fleet_audit.model import Source, SourceId, Status
+from fleet_audit.model import Source, SourceId
 
 _DMI = "/sys/class/dmi/id"
-_TEXTS = ("sys_vendor", "product_name", "product_version", "board_vendor", "board_name", "bios_vendor", "bios_version",
-          "chassis_asset_tag")
+_TEXTS = ("sys_vendor", "product_name", "product_version", "board_vendor", "board_name", "bios_vendor",
+          "bios_version", "chassis_asset_tag")
 
 SYSFS = Source(
     SourceId("sysfs-classes"), "stat", {"globs": ["/sys/class", _DMI]},
@@ -23,15 +22,7 @@ SYSFS = Source(
 )
 DMI = Source(
     SourceId("dmi"), "attrs", {"globs": [_DMI], "names": [*_TEXTS, "bios_date", "chassis_type"]},
-    "Kernel source, drivers/firmware/dmi-id.c: strings of SMBIOS. Serial numbers, which need root, are not read.",
-)
-MARKERS = Source(
-    SourceId("container-markers"), "stat", {"globs": ["/.dockerenv", "/run/.containerenv"]},
-    "Files that Docker and Podman put into their containers.",
-)
-CONTAINER = Source(
-    SourceId("systemd-container"), "file", {"paths": ["/run/systemd/container"]},
-    "systemd's Container Interface: a word for the container manager, such as systemd-nspawn or lxc.",
+    "Kernel source, drivers/firmware/dmi-id.c: strings of SMBIOS. Serial numbers are not read.",
 )
 RDMA = Source(
     SourceId("rdma-devices"), "attrs",
@@ -77,15 +68,6 @@ class Dmi:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Whether it is a machine, a guest or a container. Source: CPU flags, SMBIOS, files of container managers."""
-
-    virtualization: Annotated[str | None, "none, kvm, vmware, microsoft, xen, amazon, google or other; NULL: unknown"]
-    hypervisor: Annotated[bool | None, "The CPU says that a hypervisor runs it; NULL on arm"]
-    container: Annotated[str | None, "docker, podman or systemd's word; NULL: no sign of one, which is no proof"]
-
-
-@dataclass(frozen=True)
 class NicFirmware:
     """An RDMA device, or a PCI network interface without RDMA. Source: /sys/class/{infiniband,net}."""
 
@@ -107,34 +89,21 @@ class Nvme:
 
 @dataclass(frozen=True)
 class Bmc:
-    """A BMC that the kernel can reach. No row: it reaches none, which may be for want of a driver. Source: IPMI."""
+    """A BMC that the kernel can reach. No row: none, maybe for want of a driver. Source: its IPMI driver."""
 
     present: Annotated[bool, "A device file is there, by which root can talk to the BMC"]
-    firmware: Annotated[str | None, "Firmware revision, two parts; NULL: only a device file, or 0.0, which is no version"]
+    firmware: Annotated[str | None, "Firmware revision, two parts; NULL: not told, or 0.0, which is none"]
     ipmi_version: Annotated[str | None, "IPMI version, such as 2.0"]
     manufacturer_id: Annotated[str | None, "IANA number of the maker, in hex"]
     product_id: Annotated[str | None, "The maker's number of the product, in hex"]
 
 
-@dataclass(frozen=True)
-class Microcode:
-    """A microcode revision that runs; more than one: CPUs differ. Source: /proc/cpuinfo, x86 only."""
-
-    revision: Annotated[str, "Revision in hex"]
-    hidden: Annotated[bool, "A stand-in that hypervisors show: it says nothing of the CPU's microcode"]
-
-
 _FILLERS = frozenset({
-    "to be filled by o.e.m.", "to be filled by oem", "not specified", "not applicable", "not available", "not provided",
-    "default string", "none", "null", "n/a", "na", "unknown", "undefined", "empty", "system manufacturer",
+    "to be filled by o.e.m.", "to be filled by oem", "not specified", "not applicable", "not available",
+    "not provided", "default string", "none", "null", "n/a", "na", "unknown", "undefined", "empty", "system manufacturer",
     "system product name", "system version", "o.e.m.", "oem", "asset-1234567890", "chassis asset tag", "no asset tag",
     "asset tag", "0123456789", "1234567890", "xxxxxxxxxx",
 })  # fmt: skip
-_VENDORS = (
-    ("amazon", r"Amazon EC2"), ("google", r"Google( .*)?"), ("vmware", r"VMware.*"), ("xen", r"Xen"),
-    ("microsoft", r"Microsoft Corporation"), ("kvm", r"QEMU|KVM|Red Hat.*|OpenStack.*|KubeVirt|oVirt|Nutanix.*"),
-)
-_METAL = frozenset({"amazon", "google", "microsoft"})
 
 
 def _text(evidence: Bundle, source: Source, path: str, entry: dict[str, Any], name: str) -> str | None:
@@ -168,50 +137,13 @@ def parse_dmi(evidence: Bundle) -> list[Dmi]:
 def _date(text: str | None) -> str | None:
     """A release date in ISO form. Source: SMBIOS specification, mm/dd/yyyy; with two digits the year is 19yy."""
     match = re.fullmatch(r"([0-9]{2})/([0-9]{2})/([0-9]{2}|[0-9]{4})", text or "")
+    if match is None:
+        return None
     try:
-        return date(int(match[3]) + (1900 if len(match[3]) == 2 else 0), int(match[1]), int(match[2])).isoformat() if match else None
+        year = int(match[3]) + (1900 if len(match[3]) == 2 else 0)
+        return date(year, int(match[1]), int(match[2])).isoformat()
     except ValueError:
         return None
-
-
-def parse_machine(evidence: Bundle) -> Iterable[Machine]:
-    """One row. Guests are known by the CPU's flag; SMBIOS tells whose, or on arm that it is one at all."""
-    flags = {cpu.hypervisor for cpu in parse(evidence)}
-    hypervisor = True if True in flags else None if None in flags else False
-    known = True
-    try:
-        tables = parse_dmi(evidence)
-    except (Unread, NotUnderstood) as error:
-        evidence.gaps.append(str(error))
-        tables, known = [], False
-    vendor = next(filter(None, map(_vendor, tables)), None)
-    if hypervisor is False and known and (vendor is None or vendor in _METAL):
-        vendor = "none"
-    elif hypervisor is True and known:
-        vendor = vendor or "other"
-    elif hypervisor is None and vendor in _METAL:
-        vendor = None  # clouds lend whole machines too, and arm has no flag that tells
-    yield Machine(vendor, hypervisor, _container(evidence))
-
-
-def _vendor(dmi: Dmi) -> str | None:
-    """Whose guest it is, by SMBIOS; Microsoft and Google make machines too. Source: systemd-detect-virt's own rules."""
-    names = (dmi.product_name, dmi.sys_vendor, dmi.board_vendor, dmi.bios_vendor)
-    found = next((word for name in names for word, pattern in _VENDORS if re.fullmatch(pattern, name or "")), None)
-    return None if found == "microsoft" and dmi.product_name != "Virtual Machine" else found
-
-
-def _container(evidence: Bundle) -> str | None:
-    try:
-        there = evidence.entries(MARKERS)
-    except Unread as unread:
-        evidence.gaps.append(str(unread))
-        there = {}
-    word = None if evidence.item(CONTAINER).status is Status.ABSENT else value(evidence.try_body(CONTAINER))
-    if word is not None and not re.fullmatch(r"[\w.-]{1,64}", word, re.ASCII):
-        evidence.gap(CONTAINER, "not one word")
-        word = None
-    return word or ("docker" if "/.dockerenv" in there else "podman" if "/run/.containerenv" in there else None)
 
 
 def parse_nics(evidence: Bundle) -> Iterable[NicFirmware]:
@@ -225,12 +157,15 @@ def parse_nics(evidence: Bundle) -> Iterable[NicFirmware]:
             below = rdma.get(f"{path}/device", {})
             fields = [_text(evidence, RDMA, path, entry, name) for name in ("fw_ver", "board_id", "hca_type")]
             seen.add(_text(evidence, RDMA, path, entry, "device"))
-            yield NicFirmware(path.rpartition("/")[2], _text(evidence, RDMA, f"{path}/device", below, "driver"), *fields)
+            driver = _text(evidence, RDMA, f"{path}/device", below, "driver")
+            yield NicFirmware(path.rpartition("/")[2], driver, *fields)
     for path, entry in net.items():
         below = net.get(f"{path}/device", {})
-        if path.count("/") == 4 and _text(evidence, NET, f"{path}/device", below, "subsystem") == "pci":
-            if (address := _text(evidence, NET, path, entry, "device")) is None or address not in seen:
-                yield NicFirmware(path.rpartition("/")[2], _text(evidence, NET, path, below, "driver"), None, None, None)
+        if path.count("/") != 4 or _text(evidence, NET, f"{path}/device", below, "subsystem") != "pci":
+            continue
+        if (address := _text(evidence, NET, path, entry, "device")) is None or address not in seen:
+            driver = _text(evidence, NET, f"{path}/device", below, "driver")
+            yield NicFirmware(path.rpartition("/")[2], driver, None, None, None)
 
 
 def parse_nvme(evidence: Bundle) -> Iterable[Nvme]:
@@ -239,14 +174,16 @@ def parse_nvme(evidence: Bundle) -> Iterable[Nvme]:
     if not controllers:
         _sysfs(evidence)
     for path, entry in controllers.items():
-        yield Nvme(path.rpartition("/")[2], _text(evidence, NVME, path, entry, "model"), _text(evidence, NVME, path, entry, "firmware_rev"))
+        model, firmware = (_text(evidence, NVME, path, entry, name) for name in ("model", "firmware_rev"))
+        yield Nvme(path.rpartition("/")[2], model, firmware)
 
 
 def parse_bmc(evidence: Bundle) -> Iterable[Bmc]:
     """A row per BMC, mostly one; the same one shows in two places."""
     present = bool(evidence.entries(IPMI))
     names = ("firmware_revision", "ipmi_version", "manufacturer_id", "product_id")
-    found = {tuple(_text(evidence, BMC, path, entry, name) for name in names) for path, entry in evidence.entries(BMC).items()}
+    folders = evidence.entries(BMC).items()
+    found = {tuple(_text(evidence, BMC, path, entry, name) for name in names) for path, entry in folders}
     found.discard((None, None, None, None))
     if not found and not present:
         _sysfs(evidence)
@@ -255,23 +192,9 @@ def parse_bmc(evidence: Bundle) -> Iterable[Bmc]:
         yield Bmc(present, None if firmware in ("0.0", "0.00") else firmware, *rest)
 
 
-def parse_microcode(evidence: Bundle) -> Iterable[Microcode]:
-    """A row per revision; x86 CPUs without one make a gap."""
-    found: dict[str, bool] = {}
-    for cpu in parse(evidence):
-        if cpu.microcode is not None:
-            hidden = cpu.microcode == "0xffffffff" or (cpu.microcode == "0x1" and cpu.hypervisor is True)
-            found[cpu.microcode] = hidden or found.get(cpu.microcode, False)
-        elif cpu.family is not None:
-            evidence.gap(CPUINFO, "no microcode revision in it")
-    return [Microcode(revision, hidden) for revision, hidden in sorted(found.items())]
-
-
 TABLES = (
     Table("dmi", Dmi, (DMI, SYSFS), parse_dmi),
-    Table("machine", Machine, (CPUINFO, DMI, SYSFS, MARKERS, CONTAINER), parse_machine),
     Table("nic_firmware", NicFirmware, (RDMA, NET), parse_nics),
     Table("nvme", Nvme, (NVME, SYSFS), parse_nvme),
     Table("bmc", Bmc, (BMC, IPMI, SYSFS), parse_bmc),
-    Table("microcode", Microcode, (CPUINFO,), parse_microcode),
 )

@@ -16,7 +16,7 @@ from fleet_audit.model import Source, SourceId, Status
 CLIENT = Source(
     SourceId("livepatch-status"), "command",
     {"argv": ["canonical-livepatch", "status", "--verbose", "--format", "json"]},
-    "Ubuntu Livepatch documentation, client status: JSON; where it is not enabled it says so on stderr and fails.",
+    "Ubuntu Livepatch documentation, client status: JSON; where not enabled it says so on stderr and fails.",
 )
 PLACES = Source(
     SourceId("livepatch-places"), "stat",
@@ -27,7 +27,7 @@ PLACES = Source(
 MODULES = Source(
     SourceId("livepatch-modules"), "attrs",
     {"globs": ["/sys/kernel/livepatch/*"], "names": ["enabled", "transition"]},
-    "Kernel documentation, ABI/testing/sysfs-kernel-livepatch: a folder for each loaded patch, 1 or 0 in it.",
+    "Kernel documentation, ABI/testing/sysfs-kernel-livepatch: a folder per loaded patch, 1 or 0 in its files.",
 )
 FOLDER = Source(
     SourceId("livepatch-folder"), "stat", {"globs": ["/sys/kernel", "/sys/kernel/livepatch"]},
@@ -46,15 +46,15 @@ class LivepatchClient:
     installed: Annotated[bool, "The client is installed"]
     enabled: Annotated[bool | None, "It is enabled with a token; NULL where it is not installed"]
     client_version: Annotated[str | None, "Version of the client, without a leading v"]
-    kernel: Annotated[str | None, "The running kernel as the client prints it, such as 6.8.0-60.63-generic; NULL and"
-                                  " so all below but the last two if it names not exactly one as running"]
+    kernel: Annotated[str | None, "The running kernel as the client prints it, such as 6.8.0-60.63-generic; NULL,"
+                                  " like the next five, if it names none or several as running"]
     check_state: Annotated[str | None, "checked, needs-check, check-failed or another word"]
-    state: Annotated[str | None, "applied, nothing-to-apply, unapplied, applied-with-bug, apply-failed, applying,"
-                                 " kernel-upgrade-required, unknown or another word"]
+    state: Annotated[str | None, "applied, nothing-to-apply, unapplied, applied-with-bug, apply-failed,"
+                                 " applying, kernel-upgrade-required, unknown or another word"]
     patch_version: Annotated[str | None, "Version of the patch; NULL if there is none"]
-    supported: Annotated[str | None, "supported, kernel-upgrade-required, kernel-end-of-life, unsupported, unknown or"
-                                     " another word; NULL: clients before 10 do not say"]
-    fixes: Annotated[list[str] | None, "CVEs that the client says are patched, sorted; NULL if it does not say"]
+    supported: Annotated[str | None, "supported, kernel-upgrade-required, kernel-end-of-life, unsupported,"
+                                     " unknown or another word; NULL: clients before 10 do not say"]
+    fixes: Annotated[list[str] | None, "CVEs that it says are patched, sorted; NULL if it does not say"]
     last_check_at: Annotated[datetime | None, "When it last asked for patches; NULL: never"]
     tier: Annotated[str | None, "Which patches it gets, and when"]
 
@@ -67,7 +67,7 @@ class LivepatchModule:
     enabled: Annotated[bool | None, "The patch is enabled; effective only without a transition"]
     transition: Annotated[bool | None, "It still converges: some tasks run the old code"]
     vendor: Annotated[str, "canonical, kpatch or other: by the name"]
-    kernel: Annotated[str | None, "The kernel it is for, where the name of Canonical's modules tells it exactly"]
+    kernel: Annotated[str | None, "The kernel it is for, where the name of a module of Canonical tells it"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class KpatchModule:
     kernel: Annotated[str | None, "The kernel it is installed for; NULL for one that is only loaded"]
     loaded: Annotated[bool, "In the running kernel"]
     installed: Annotated[bool, "Loaded again at boot"]
-    state: Annotated[str | None, "enabled, disabled, enabling... or disabling...; NULL if kpatch does not say"]
+    state: Annotated[str | None, "enabled, disabled, enabling..., disabling...; NULL: kpatch does not say"]
 
 
 # --- Canonical's client ---------------------------------------------------------------------------
@@ -92,7 +92,8 @@ def parse_client(evidence: Bundle) -> Iterable[LivepatchClient]:
     if item.status is Status.ABSENT:
         there = evidence.entries(PLACES)
         if there or evidence.gaps:
-            raise Unread(f"{describe(CLIENT, item)}; yet not shown to be absent: {', '.join(there) or evidence.gaps[0]}")
+            why = ", ".join(there) or evidence.gaps[0]
+            raise Unread(f"{describe(CLIENT, item)}; yet it may be installed: {why}")
         return [_client(installed=False)]
     if item.status is Status.FAILED and item.exit and "Machine is not enabled" in item.detail:
         return [_client(enabled=False)]
@@ -100,7 +101,8 @@ def parse_client(evidence: Bundle) -> Iterable[LivepatchClient]:
 
 
 def _client(*, installed: bool = True, enabled: bool | None = None, **said: Any) -> LivepatchClient:
-    names = ("client_version", "kernel", "check_state", "state", "patch_version", "supported", "fixes", "last_check_at", "tier")
+    names = ("client_version", "kernel", "check_state", "state", "patch_version", "supported", "fixes",
+             "last_check_at", "tier")
     return LivepatchClient(installed, enabled, **{name: said.get(name) for name in names})
 
 
@@ -123,13 +125,14 @@ def _said(evidence: Bundle, document: Any) -> LivepatchClient:
     patch = running.get("livepatch") or {}
     if not isinstance(patch, dict):
         raise NotUnderstood(f"{CLIENT.id}: Livepatch is no object")
-    version, state = _text(document.get("clientversion")), _word(patch.get("state", patch.get("patchstate")))
+    version = _text(document.get("clientversion"))
+    state = _word(patch.get("state", patch.get("patchstate")))
     return _client(
         enabled=True, kernel=_text(running.get("kernel")), check_state=_word(patch.get("checkstate")), state=state,
         patch_version=_text(patch.get("version")), supported=_word(running.get("supported")),
         client_version=version.removeprefix("v") if isinstance(version, str) else version,
-        fixes=_fixes(evidence, patch.get("fixes"), state), last_check_at=_when(evidence, document.get("lastcheck")),
-        tier=_text(document.get("tier")),
+        fixes=_fixes(evidence, patch.get("fixes"), state),
+        last_check_at=_when(evidence, document.get("lastcheck")), tier=_text(document.get("tier")),
     )
 
 
@@ -155,10 +158,11 @@ def _fixes(evidence: Bundle, content: Any, state: Any) -> list[str] | None:
     if isinstance(content, list):
         patched = []
         for fix in content:
-            if not isinstance(fix, dict) or not isinstance(fix.get("name"), str) or type(fix.get("patched")) is not bool:
+            name, is_patched = (fix.get("name"), fix.get("patched")) if isinstance(fix, dict) else (None, None)
+            if not isinstance(name, str) or type(is_patched) is not bool:
                 evidence.gap(CLIENT, "a fix without Name and Patched")
-            elif fix["patched"]:
-                patched += _CVE.findall(fix["name"])
+            elif is_patched:
+                patched += _CVE.findall(name)
     elif isinstance(content, str) and content.strip():
         if state != "applied":
             return None
@@ -192,7 +196,8 @@ def parse_modules(evidence: Bundle) -> Iterable[LivepatchModule]:
         raise Unread(f"{FOLDER.id}: no /sys/kernel")
     for path, entry in patches.items():
         name = path.rpartition("/")[2]
-        vendor = "canonical" if _CANONICAL.match(name) else "kpatch" if name.startswith("kpatch_") else "other"
+        other = "kpatch" if name.startswith("kpatch_") else "other"
+        vendor = "canonical" if _CANONICAL.match(name) else other
         kernel = _EXACT.fullmatch(name) if vendor == "canonical" else None
         yield LivepatchModule(
             name, _flag(evidence, path, entry, "enabled"), _flag(evidence, path, entry, "transition"), vendor,
@@ -229,9 +234,9 @@ def parse_kpatch(evidence: Bundle) -> Iterable[KpatchModule]:
             evidence.gap(KPATCH, "a line is no module")
     if not {"Loaded patch modules:", "Installed patch modules:"} <= set(heads):
         raise NotUnderstood(f"{KPATCH.id}: not both blocks in it")
+    only = loaded.keys() - {name for name, _ in installed}
     rows = [KpatchModule(name, kernel, name in loaded, True, loaded.get(name)) for name, kernel in installed]
-    known = {name for name, _ in installed}
-    return rows + [KpatchModule(name, None, True, False, state) for name, state in loaded.items() if name not in known]
+    return rows + [KpatchModule(name, None, True, False, loaded[name]) for name in sorted(only)]
 
 
 def _module(name: str) -> str:

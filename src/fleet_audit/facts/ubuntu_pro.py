@@ -33,7 +33,7 @@ PRIVATE = Source(
 
 @dataclass(frozen=True)
 class UbuntuPro:
-    """Whether the node is attached to an Ubuntu Pro contract; no row: no client. Source: the client's files."""
+    """Whether the node is attached to a contract; no row: no client. Source: files of ubuntu-pro-client."""
 
     attached: Annotated[bool, "A contract's token is there; an expired one counts too"]
     expires_at: Annotated[datetime | None, "When the contract ends"]
@@ -48,8 +48,8 @@ class UbuntuProService:
 
     name: Annotated[str, "esm-infra, esm-apps, livepatch, fips, fips-updates, usg, ..."]
     entitled: Annotated[bool | None, "The contract covers it; NULL while not attached"]
-    status: Annotated[str | None, "enabled, disabled, warning (enabled, but does not work), n/a, — (not offered for"
-                                  " this release) or another word; NULL while not attached, which is not disabled"]
+    status: Annotated[str | None, "enabled, disabled, warning (enabled, but does not work), n/a, — (not offered"
+                                  " for this release) or another word; NULL while not attached: not disabled"]
     available: Annotated[bool | None, "Offered for this release and machine; NULL if the client does not say"]
 
 

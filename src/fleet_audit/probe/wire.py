@@ -100,8 +100,9 @@ def _accept(reply: Reply, header: Mapping[str, Any] | None, packed: bytes, left:
             reply.over_limit = True
             reply.frames[source] = Frame(source, "truncated", "over the limit when unpacked", None, b"", zlib.compress(b""), 0.0, 0.0)
             return left
-        body = zlib.decompressobj().decompress(packed, size + 1)
-        if len(body) != size:
+        stream = zlib.decompressobj()
+        body = stream.decompress(packed, size + 1)
+        if len(body) != size or not stream.eof or stream.unused_data:
             raise ValueError("body is not as long as it says")
         code = header.get("exit")
         reply.frames[source] = Frame(
@@ -130,7 +131,7 @@ def _text(value: object) -> str:
 def _costs(value: object) -> dict[str, float]:
     """The costs that the program reports, where they are numbers that can be."""
     found = value if isinstance(value, dict) else {}
-    return {k: float(v) for k in _COSTS if type(v := found.get(k)) in (int, float) and -1e15 < v < 1e15}
+    return {k: float(v) for k in _COSTS if isinstance(v := found.get(k), int | float) and -1e15 < v < 1e15}
 
 
 def _notes(value: object) -> list[str]:

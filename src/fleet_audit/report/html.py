@@ -161,17 +161,14 @@ def segments(posture: Posture) -> list[dict[str, Any]]:
 
 
 def _ends(posture: Posture) -> dict[str, Any] | None:
-    """Both ends of the bracket under what is not known, with their labels where they have room."""
+    """Both ends of the bracket under what is not known, and how their labels stand, if both have room."""
     gap = [s for s in segments(posture) if s["kind"] in ("unk", "gone")] if posture.expected else []
     if not gap:
         return None
     left, right = gap[0]["x"], gap[-1]["x"] + gap[-1]["w"]
-    wide = right - left >= 16
-    return {
-        "x": left, "w": round(right - left, 3), "right": round(right, 3),
-        "low": ("end" if left >= 14 else "start") if left >= 14 or wide else None,
-        "high": ("start" if right <= 86 else "end") if right <= 86 or wide else None,
-    }  # fmt: skip
+    low, high = "end" if left >= 14 else "start", "start" if right <= 86 else "end"
+    inside = (low == "start") + (high == "end")
+    return {"x": left, "right": round(right, 3), "low": low, "high": high, "labels": right - left >= 16 * inside}
 
 
 def _action(action: Action, total: int) -> dict[str, Any]:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 
 from fleet_audit.model import Host, Reach
 from fleet_audit.transport.interface import Carried, Conversation, Transport
 from fleet_audit.transport.process import Ended, converse
 
+_LOST = ("closed by remote host", "Broken pipe", "client_loop", "not responding")
 # What the client says on standard error, and our word for it; the first that fits.
 _WORDS = (
     ("Could not resolve hostname", Reach.UNRESOLVED, False),
@@ -16,8 +18,9 @@ _WORDS = (
     ("No route to host", Reach.NO_ROUTE, False),
     ("Network is unreachable", Reach.NO_ROUTE, False),
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", Reach.HOST_KEY, False),
+    ("host key is known for", Reach.HOST_KEY, False),
+    ("revoked", Reach.HOST_KEY, False),
     ("Host key verification failed", Reach.HOST_KEY, False),
-    ("is revoked", Reach.HOST_KEY, False),
     ("Permission denied", Reach.AUTH, False),
     ("Too many authentication failures", Reach.AUTH, False),
     ("timed out during banner exchange", Reach.TIMEOUT, False),
@@ -57,8 +60,11 @@ class OpenSsh:
         if shutil.which("ssh") is None:
             return Carried(Reach.UNRESOLVED, "the OpenSSH client is not installed here, and this host needs it")
         ended = converse(self.argv(host, line), talk, deadline)
-        if ended.exit == 255 and not talk.finished and (known := classify(ended)):
-            return known
+        if ended.exit == 255 and not talk.finished:
+            if lost := _line_with(ended, _LOST):
+                return Carried(Reach.OK, f"the connection was lost: {lost}", None, 1, 1, ended.sent, ended.received)
+            if known := classify(ended):
+                return known
         if ended.exit is None:
             return Carried(Reach.TIMEOUT, "did not finish in time", None, 1, 1, ended.sent, ended.received)
         return Carried(Reach.OK, "", ended.exit, 1, 1, ended.sent, ended.received)
@@ -69,12 +75,16 @@ class OpenSsh:
 
 def classify(ended: Ended) -> Carried | None:
     """What the client's own words mean, if it failed by itself."""
-    text = ended.stderr.decode("utf-8", "replace")
     for words, reach, transient in _WORDS:
-        if words in text:
-            lines = [line.strip() for line in text.splitlines() if words in line]
-            return Carried(reach, lines[0][:300], connections=1, transient=transient)
+        if line := _line_with(ended, (words,)):
+            return Carried(reach, line, connections=1, transient=transient)
     return None
+
+
+def _line_with(ended: Ended, words: Sequence[str]) -> str:
+    """The first line of what the client said that holds one of the words, bare."""
+    lines = ended.stderr.decode("utf-8", "replace").splitlines()
+    return next((line.strip(" @\r")[:300] for line in lines if any(word in line for word in words)), "")
 
 
 def open_transport() -> Transport:

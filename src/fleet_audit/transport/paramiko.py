@@ -261,8 +261,10 @@ class Paramiko:
         except (paramiko.SSHException, EOFError, OSError) as error:
             return Carried(Reach.OK, f"the connection was lost: {error or 'closed'}", None, 1, 1, sent, received)
         code = None
-        if not talk.finished and channel.status_event.wait(1.0):
-            code = channel.recv_exit_status()
+        if not talk.finished:
+            code = channel.recv_exit_status() if channel.status_event.wait(1.0) else -1
+            if code < 0:  # no status came: the connection ended, or the command there was killed
+                return Carried(Reach.OK, "the connection was lost, or the command there was killed", None, 1, 1, sent, received)
         return Carried(Reach.OK, "", code, 1, 1, sent, received)
 
 

@@ -73,7 +73,7 @@ function list(spec) {
   }
   const page = { title: spec.title, toggle, keys: { f: () => spec.fail && toggle(...spec.fail, true), u: () => spec.unknown && toggle(...spec.unknown, true) } };
   page.nodes = [h("div", { class: "hd" }, h("div", {}, h("h1", { tabindex: -1 }, spec.title), h("p", { class: "sub" }, spec.sub))),
-    h("div", { class: "filters" }, controls.map((c) => c.node), field), found, body];
+    h("div", { class: "filters" }, controls.filter((c) => c.chips).map((c) => c.node)), h("div", { class: "filters" }, controls.filter((c) => c.box).map((c) => c.node), field), found, body];
   draw();
   return page;
 }

@@ -81,7 +81,7 @@ function heat() {
       ctx.textAlign = "left";
       for (const part of band) {
         const left = label + part.x;
-        ctx.fillText(shorten(ctx, part.at ? part.g.name + " …" : `${part.g.name} ${part.g.hosts.length}`, Math.max(part.n * cw, 120)), left, y0 - 9);
+        ctx.fillText(shorten(ctx, part.at ? part.g.name + " …" : `${part.g.name} ${part.g.hosts.length}`, Math.min(Math.max(part.n * cw, 120), W - left)), left, y0 - 9);
         for (let n = 0; n < part.n; n++) {
           const j = part.g.hosts[part.at + n], px = left + n * cw;
           slots.push({ j, x: px, y: y0, w: cw, g: part.g });

@@ -76,7 +76,7 @@ function hostView(name) {
   const go = (d) => { const to = order[at + d]; if (to !== undefined) location.hash = "#/host/" + encodeURIComponent(D.hosts[to].name); };
   const codes = [[FAIL, n.failed], [UNKNOWN, n.unknown], [ERROR, n.error], [SILENT, n.noanswer], [PASS, n.passed], [NA, n.na]].filter((p) => p[1] || p[0] <= UNKNOWN && p[0] !== PASS);
   const wanted = (query.get("out") || "").split(",").map((w) => OUTCOMES.indexOf(w)).filter((c) => c >= 0);
-  const chosen = new Set(wanted.length ? wanted : n.noanswer ? [SILENT] : n.failed ? [FAIL] : [UNKNOWN]);
+  const chosen = new Set(wanted.length ? wanted : n.noanswer ? [] : n.failed ? [FAIL] : [UNKNOWN]);
   const tbody = h("tbody", {}), holder = h("div", { class: "card" }), left = h("p", { class: "shown" });
   const rank = new Map([[FAIL, 0], [UNKNOWN, 1], [ERROR, 1], [SILENT, 2], [PASS, 3], [NA, 4]]);
   const chips = codes.map(([code, k]) => ({ code, node: h("button", { type: "button", class: "chip", onclick: () => { if (!chosen.delete(code)) chosen.add(code); store(); draw(); } }, WORDS[code], h("b", {}, num(k))) }));
@@ -99,7 +99,7 @@ function hostView(name) {
     const more = chunked(tbody, make, rows.length, 150, "result");
     const silentOut = !chosen.has(UNKNOWN) && n.unknown;
     left.replaceChildren(h("span", { id: "shown" }, `${num(rows.length)} of ${count(D.C, "result")} shown`), ...(silentOut ? [". ", h("button", { type: "button", class: "plain unk", onclick: () => { chosen.add(UNKNOWN); store(); draw(); } }, `${num(n.unknown)} unknown not shown`)] : []));
-    holder.replaceChildren(rows.length ? h("table", { class: "list stack" }, h("caption", { class: "vh" }, "Results on this host"), h("thead", {}, h("tr", {}, ["Severity", "Result", "Check and reason", "Fix"].map((t) => h("th", { scope: "col" }, t)))), tbody) : h("p", { class: "pad" }, chosen.size ? `No ${[...chosen].map((c) => WORDS[c]).join(" or ")}.` : "No outcome is chosen.", !n.failed && n.expected > n.passed ? h("span", { class: "unk" }, ` ${count(n.expected - n.passed, "result")} not known.`) : ""), more);
+    holder.replaceChildren(rows.length ? h("table", { class: "list stack" }, h("caption", { class: "vh" }, "Results on this host"), h("thead", {}, h("tr", {}, ["Severity", "Result", "Check and reason", "Fix"].map((t) => h("th", { scope: "col" }, t)))), tbody) : h("p", { class: "pad" }, !chosen.size && n.noanswer ? `Nothing was asked of this host: ${count(n.noanswer, "check")} without an answer.` : chosen.size ? `No ${[...chosen].map((c) => WORDS[c]).join(" or ")}.` : "No outcome is chosen.", !n.failed && n.expected > n.passed ? h("span", { class: "unk" }, ` ${count(n.expected - n.passed, "result")} not known.`) : ""), more);
     page.more = more; say(count(rows.length, "result") + " shown");
   }
   draw();

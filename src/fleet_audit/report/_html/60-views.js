@@ -23,14 +23,13 @@ function unknownView() {
   const make = (i) => {
     const c = list[i], words = settle(c), hosts = [...c.hosts].sort(risk), checks = [...c.checks].sort((a, b) => D.checks[a].rank - D.checks[b].rank || a - b);
     return h("tr", { tabindex: -1, "data-row": i }, h("td", { class: "num " + (c.silent ? "gone" : "unk"), "data-l": "results" }, h("b", {}, num(c.n))),
-      h("td", { class: "full" }, c.silent ? h("span", { class: "sev gone" }, glyph("noanswer")) : c.error ? h("span", { class: "sev error" }, glyph("error")) : "", h("b", {}, told(c.text || "no reason given", 400)), words.slice(0, 2).map((t) => h("p", { class: "sub" }, c.silent ? "" : h("span", { class: "dim" }, "What would settle it: "), told(t, 500))), words.length > 2 ? h("p", { class: "dim small" }, `and ${num(words.length - 2)} more ${c.silent ? "sentences, on the hosts' pages" : "ways, on the checks' pages"}`) : null,
+      h("td", { class: "full" }, c.silent ? h("span", { class: "sev gone" }, glyph("noanswer")) : c.error ? h("span", { class: "sev error" }, glyph("error")) : "", h("b", {}, told(c.text || "no reason given", 400)), c.error ? h("p", { class: "sub" }, "Our own failure: the check must be mended.") : words.slice(0, 2).map((t) => h("p", { class: "sub" }, c.silent ? "" : h("span", { class: "dim" }, "What would settle it: "), told(t, 500))), words.length > 2 && !c.error ? h("p", { class: "dim small" }, `and ${num(words.length - 2)} more ${c.silent ? "sentences, on the hosts' pages" : "ways, on the checks' pages"}`) : null,
         h("details", {}, h("summary", { class: "small" }, "Hosts and checks"), lazily(() => [hostChips(hosts, 20), h("ul", { class: "small" }, checks.slice(0, 20).map((k) => h("li", {}, checkLink(k))), checks.length > 20 ? h("li", { class: "dim" }, `20 of ${count(checks.length, "check")}`) : null)]))),
       h("td", { class: "num", "data-l": "hosts" }, num(c.hosts.size)), h("td", { class: "num", "data-l": "checks" }, num(c.checks.size)));
   };
   const more = chunked(tbody, make, list.length, 100, "cause"), t = table("list stack", "Why results are not known", [">Results", "Why, and what would settle it", ">Hosts", ">Checks"], []);
   t.querySelector("tbody").replaceWith(tbody);
   return { title: "Not known", more, nodes: [head("Not known", `${num(all.unknown + all.error)} of ${count(all.expected, "expected result")} could not be determined; ${num(all.noanswer)} more were never asked. Silent hosts first, then what costs most results.`),
-    all.error ? h("p", { class: "note bad" }, h("b", {}, `${count(all.error, "result")} broke in the check itself. `), "That is our failure, and counts as not known.") : null,
     h("div", { class: "card" }, list.length ? [t, more] : h("p", { class: "pad" }, all.expected ? "Every result was determined." : "No result was expected, so none is missing."))] };
 }
 

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recorded fleet of `demo/`: that its nodes are what they claim to be, and that the demo runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet_audit.facts import sources, tables
+from fleet_audit.probe.node import mangle
+from fleet_audit.runs import Store
+from fleet_audit.tables import Facts
+from fleet_audit.transport.archive import load_node
+from tests.conftest import MAIN, SRC, Cli, cli_environment, load_report
+from tests.factory import write_check
+
+DEMO = Path(__file__).parent.parent / "demo"
+NODES = sorted(path.name for path in (DEMO / "nodes").iterdir())
+SILENT = "train-05"
+
+Gaps = Mapping[str, tuple[str, str]]
+"""Table -> its coverage, and words of the reason."""
+
+GPU_SILENT = ("none", "nvml timeout")
+PASSED_THROUGH = ("none", "handed to virtual machines")
+NOT_COMPLETE: dict[str, Gaps] = {
+    "train-01": {},
+    "train-02": {},
+    "infer-01": {},
+    "login-01": {"kernel_available": ("none", "apt-kernels absent")},  # Rocky has no apt
+    "cvm-01": {},
+    # The H100 is a guest's: nobody on the host can ask it anything.
+    "cvm-02": {"gpus": PASSED_THROUGH, "gpu_processes": PASSED_THROUGH, "gpu_confidential": PASSED_THROUGH},
+    "train-03": {
+        "gpus": GPU_SILENT, "gpu_processes": GPU_SILENT, "gpu_confidential": GPU_SILENT,
+        "sshd_settings": ("none", "sshd-effective denied"), "confidential": ("partial", "kernel-log denied"),
+    },
+}  # fmt: skip
+"""Every table of these hosts that is not complete, and why: a table that is not named here is complete."""
+
+LATE = ("gpus", "gpu_pci", "kernel_available", "kernel_packages", "livepatch_client", "packages", "sockets", "sshd_settings")
+"""Tables of which train-04 sent nothing in time."""
+
+EXPECTED: list[tuple[str, str, Any]] = [
+    ("train-01", "SELECT count(*), count(DISTINCT vbios), bool_and(ecc_enabled AND ecc_pending) FROM gpus", (8, 1, True)),
+    ("train-01", "SELECT count(*) FILTER (kind = 'gpu'), count(*) FILTER (kind = 'nvswitch') FROM gpu_pci", (8, 4)),
+    ("train-01", "SELECT loaded_version = disk_version, branch, flavour FROM nvidia_driver", (True, 580, "open")),
+    ("train-01", "SELECT check_state, state, supported FROM livepatch_client", ("checked", "applied", "supported")),
+    ("train-01", "SELECT enabled, transition, vendor FROM livepatch_modules", (True, False, "canonical")),
+    ("train-01", "SELECT m.kernel = r.signature FROM livepatch_modules m, kernel_running r", (True,)),
+    ("train-01", "SELECT attached FROM ubuntu_pro", (True,)),
+    ("train-01", "SELECT enabled, setup_mode FROM secure_boot", (True, False)),
+    ("train-01", "SELECT required FROM reboot_required", (False,)),
+    ("train-01", "SELECT count(*) FROM cpu", (1,)),
+    ("train-02", "SELECT loaded_version, disk_version FROM nvidia_driver", ("580.159.03", "580.178.04")),
+    ("train-02", "SELECT count(*), count(DISTINCT vbios), count(*) FILTER (ecc_pending != ecc_enabled) FROM gpus", (8, 2, 1)),
+    ("train-02", "SELECT count(*) FILTER (remap_pending) FROM gpus", (1,)),
+    ("train-02", "SELECT r.release_key < max(p.release_key) FROM kernel_packages p, (SELECT release_key FROM kernel_packages p "
+                 "JOIN kernel_running r USING (release)) r GROUP BY r.release_key", (True,)),
+    ("train-02", "SELECT check_state, state FROM livepatch_client", ("check-failed", "unapplied")),
+    ("train-02", "SELECT required, list_contains(packages, 'linux-image-5.15.0-181-generic') FROM reboot_required", (True, True)),
+    ("train-02", "SELECT DISTINCT process, scope FROM socket_owners WHERE port = 8888", ("jupyter-lab", "all")),
+    ("train-02", "SELECT process, scope FROM socket_owners WHERE port = 5555", ("nv-hostengine", "all")),
+    ("train-02", "SELECT value FROM sshd_settings WHERE keyword = 'permitrootlogin'", ("yes",)),
+    ("train-03", "SELECT count(*) FROM gpus", (0,)),
+    ("train-03", "SELECT count(*) FROM gpu_pci WHERE kind = 'gpu'", (8,)),
+    ("train-03", "SELECT count(*) FROM sshd_settings", (0,)),
+    ("infer-01", "SELECT count(*), bool_or(mig_supported), min(name), min(driver_branch) FROM gpus", (2, False, "NVIDIA L40S", 535)),
+    ("infer-01", "SELECT flavour FROM nvidia_driver", ("proprietary",)),
+    ("infer-01", "SELECT process, scope FROM socket_owners WHERE port = 6379", ("redis-server", "all")),
+    ("infer-01", "SELECT installed FROM livepatch_client", (False,)),
+    ("infer-01", "SELECT count(*) FILTER (vulnerable) > 0 FROM cpu_vulnerabilities", (True,)),
+    ("login-01", "SELECT min(manager), max(manager) FROM packages", ("rpm", "rpm")),
+    ("login-01", "SELECT family FROM os", ("rhel",)),
+    ("login-01", "SELECT count(*) FROM kernel_packages", (2,)),
+    ("login-01", "SELECT count(*) FROM gpus", (0,)),
+    ("login-01", "SELECT value FROM sshd_settings WHERE keyword = 'passwordauthentication'", ("yes",)),
+    ("cvm-01", "SELECT rung FROM confidential WHERE technology = 'tdx' AND side = 'guest'", ("active",)),
+    ("cvm-01", "SELECT cc_enabled, environment, cpu_capability FROM gpu_confidential", (True, "production", "tdx")),
+    ("cvm-01", "SELECT virtualization FROM machine", ("google",)),
+    ("cvm-02", "SELECT rung FROM confidential WHERE technology = 'sev-snp' AND side = 'host'", ("enabled",)),
+    ("cvm-02", "SELECT driver FROM gpu_pci", ("vfio-pci",)),
+]  # fmt: skip
+
+
+class Audited:
+    """One run of the command line on the demo's inventory, with a check for each table besides the shipped ones."""
+
+    def __init__(self, run: Cli, folder: Path) -> None:
+        for table in tables():
+            name = f"reads-{table.replace('_', '-')}"
+            write_check(folder / "checks", name, query=f"SELECT host, '' AS subject, true AS pass, '' AS reason FROM {table}")
+        report = folder / "report.json"
+        done = run("run", DEMO / "inventory.ini", "--checks", folder / "checks", "--store", folder / "store", "-f", "json", "-o", report)
+        assert done.returncode in (1, 3), done.stderr
+        self.report = load_report(report)
+        saved = Store(folder / "store").find("latest").facts()
+        self.facts = {name: Facts.load(tables(), saved, hosts=[name]) for name in NODES}
+
+    def row(self, host: str, query: str) -> Any:
+        """The one row of a query over one host's facts."""
+        (row,) = self.facts[host].connection.execute(query).fetchall()
+        return row
+
+    def coverage(self, host: str) -> dict[str, tuple[str, str]]:
+        """{table: (state, reason)} of one host."""
+        found = self.facts[host].connection.execute("SELECT tab, state, reason FROM _coverage").fetchall()
+        return {tab: (state, reason) for tab, state, reason in found}
+
+
+@pytest.fixture(scope="module")
+def audited(fleet_audit: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
+    found = Audited(fleet_audit, tmp_path_factory.mktemp("demo"))
+    yield found
+    for facts in found.facts.values():
+        facts.connection.close()
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_node_is_valid_and_says_that_it_is_synthetic(name: str) -> None:
+    node = load_node(DEMO / "nodes" / name)
+    assert node["name"] == name
+    assert node["synthetic"] is True
+    assert node["provenance"].startswith("Synthetic: ")
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_all_that_a_node_holds_is_of_a_source(name: str) -> None:
+    """What no source reads would say nothing, such as a command that was renamed."""
+    folder = DEMO / "nodes" / name
+    node = load_node(folder)
+    commands = {mangle(s.args["argv"]) for s in sources().values() if s.reader == "command"}
+    assert {path.name for path in (folder / "commands").glob("*")} <= commands
+    assert set(node["exits"]) <= commands
+    assert {path.name for path in (folder / "sources").glob("*")} <= {f"{source}.json" for source in sources()}
+    assert set(node["force"]) <= set(sources())
+    stats = {path for s in sources().values() if s.reader == "stat" for path in s.args["globs"]}
+    assert set(node["meta"]) <= stats
+    assert [path for path in node["meta"] if not (folder / "files" / path[1:]).exists()] == []
+
+
+def test_no_time_comes_from_the_checkout() -> None:
+    """What git does not keep, times and owners, stands in node.toml: the same evidence everywhere."""
+    for name in NODES:
+        folder = DEMO / "nodes" / name
+        meta = load_node(folder)["meta"]
+        for source in (s for s in sources().values() if s.reader == "stat" and not (folder / "sources" / f"{s.id}.json").exists()):
+            there = {path for path in source.args["globs"] if (folder / "files" / path[1:]).exists()}
+            assert {path for path in there if {"mode", "uid", "gid", "mtime"} <= set(meta.get(path, ()))} == there, name
+
+
+def test_nodes_are_small() -> None:
+    sizes = {name: sum(f.stat().st_size for f in (DEMO / "nodes" / name).rglob("*") if f.is_file()) for name in NODES}
+    assert max(sizes.values()) < 200_000
+    assert sum(sizes.values()) < 1_000_000
+
+
+def test_every_check_has_one_result_on_every_host(audited: Audited) -> None:
+    hosts = [host["name"] for host in audited.report["hosts"]]
+    assert sorted(hosts) == sorted([*NODES, SILENT])
+    checks = [check["id"] for check in audited.report["checks"]]
+    found = Counter((result["host"], result["check"]) for result in audited.report["results"])
+    assert found == Counter(product(hosts, checks))
+
+
+def test_a_node_without_a_folder_is_in_the_report(audited: Audited) -> None:
+    (host,) = (host for host in audited.report["hosts"] if host["name"] == SILENT)
+    assert (host["answered"], host["reach"]) == (False, "unresolved")
+    assert {r["outcome"] for r in audited.report["results"] if r["host"] == SILENT} == {"unknown"}
+
+
+@pytest.mark.parametrize("name", NOT_COMPLETE)
+def test_only_what_is_listed_is_not_complete(audited: Audited, name: str) -> None:
+    found = audited.coverage(name)
+    assert set(found) == set(tables())
+    gaps = {table: (state, reason) for table, (state, reason) in found.items() if state != "complete"}
+    wanted = NOT_COMPLETE[name]
+    assert {table: state for table, (state, _) in gaps.items()} == {table: state for table, (state, _) in wanted.items()}
+    assert [table for table, (_, words) in wanted.items() if words not in gaps[table][1]] == []
+
+
+def test_what_came_too_late_is_none_and_says_so(audited: Audited) -> None:
+    found = audited.coverage("train-04")
+    assert {table: found[table][0] for table in LATE} == dict.fromkeys(LATE, "none")
+    assert [table for table in LATE if "timeout" not in found[table][1]] == []
+
+
+def test_every_node_has_expectations() -> None:
+    assert {*NOT_COMPLETE, "train-04"} == set(NODES)
+    assert {host for host, _, _ in EXPECTED} | {"train-04"} == set(NODES)
+
+
+@pytest.mark.parametrize(("host", "query", "expected"), EXPECTED, ids=[f"{host}-{n}" for n, (host, _, _) in enumerate(EXPECTED)])
+def test_fact(audited: Audited, host: str, query: str, expected: Any) -> None:
+    assert audited.row(host, query) == expected
+
+
+# --- demo/run.sh ----------------------------------------------------------------------------------
+
+
+def demo(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the demo with this script as `fleet-audit`."""
+    shutil.copytree(DEMO, folder / "demo", symlinks=True)
+    script = folder / "bin" / "fleet-audit"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\n{program}\n")
+    script.chmod(0o755)
+    environment = cli_environment({"PATH": f"{script.parent}:{os.environ['PATH']}", "TMPDIR": str(folder)})
+    return subprocess.run(["sh", folder / "demo" / "run.sh"], env=environment, cwd="/", timeout=180, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, check=False)  # fmt: skip
+
+
+def test_demo_runs_to_its_end(tmp_path: Path) -> None:
+    done = demo(tmp_path, f'PYTHONPATH={shlex.quote(str(SRC))} exec {shlex.join([sys.executable, *MAIN[1:]])} "$@"')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 host answered" in done.stdout
+    assert f"{len(NODES)} of {len(NODES) + 1} hosts answered" in done.stdout
+    for name in ("this-machine", "fleet"):
+        assert f".cache/demo/{name}.html" in done.stdout
+        assert (tmp_path / ".cache" / "demo" / f"{name}.html").stat().st_size > 10_000
+    run = Store(tmp_path / ".cache" / "demo" / "fleet").find("latest", stage="evaluated")
+    assert run.file.as_of.isoformat() == "2026-11-24T06:00:00"
+
+
+@pytest.mark.parametrize(("status", "ends"), [(0, 0), (1, 0), (2, 2), (3, 0), (4, 4)])
+def test_demo_fails_only_if_nothing_was_audited(tmp_path: Path, status: int, ends: int) -> None:
+    assert demo(tmp_path, f'test "$1" = report || exit {status}').returncode == ends
