@@ -56,10 +56,13 @@ def test_errors_name_file_line_and_field(tmp_path: Path, old: str) -> None:
     assert old.split(":")[0].split()[0] in where or "query" in where or line == 1
 
 
+BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("id: [", "not YAML"), ("- 1\n- 2\n", "valid dictionary"), ("id: a\nid: b\n", "given twice"), ("a: &x 1\nb: *x\n", "anchors and aliases"),
+        ("id: [", "not YAML"), ("- 1\n- 2\n", "valid dictionary"), ("id: a\nid: b\n", "given twice"), (BOMB, "aliases written out"), ("a: &x [*x]\n", "nested deeper"),
         ("? [1]\n: 2\n", "must be a word"), ("id: \x00", "not YAML"), ("!!python/object/apply:os.system ['id']", "valid dictionary"), ("", "valid dictionary"),
     ],
 )  # fmt: skip

@@ -25,7 +25,7 @@ def test_group_over_fleet_over_default(tmp_path: Path) -> None:
     [
         ("profile: [1]\n", ":1: profile"), ("params: {}\nprofil: x\n", ":2: profil: unknown field; did you mean 'profile'?"),
         ("groups:\n  lab:\n    parms: {}\n", ":3: groups.lab.parms: unknown field; did you mean 'params'?"), ("a: [\n", "not YAML"),
-        ("params: {c: {x: {y: 1}}}\n", ":1: params.c.x"), ("- 1\n", ":1"), ("x: &a 1\ny: *a\n", "anchors"),
+        ("params: {c: {x: {y: 1}}}\n", ":1: params.c.x"), ("- 1\n", ":1"), ("groups: {g: &a {params: *a}}\n", ":1: nested deeper"),
     ],
 )  # fmt: skip
 def test_errors_name_file_line_and_word(tmp_path: Path, text: str, words: str) -> None:
@@ -48,3 +48,10 @@ def test_the_policy_beside_the_inventory_is_found(tmp_path: Path) -> None:
 def test_an_empty_policy_is_the_default(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("# nothing yet\n")
     assert policy.load(tmp_path / "p.yaml").profile == "baseline"
+
+
+def test_merged_mappings_are_overridden_by_what_is_written() -> None:
+    from fleet_audit.yamlfile import parse
+
+    text = b"a: &a {x: 1, y: {z: 2}}\nb: {<<: *a, x: 3}\n"
+    assert parse(text, Path("p")).value == {"a": {"x": 1, "y": {"z": 2}}, "b": {"x": 3, "y": {"z": 2}}}

@@ -15,6 +15,8 @@ from fleet_audit.model import FleetAuditError
 
 SIZE_CAP = 4 << 20
 DEPTH_CAP = 32
+NODE_CAP = 100_000
+"""Values of a document with all its aliases written out."""
 
 try:
     from yaml import CSafeLoader as Loader
@@ -67,10 +69,6 @@ def parse(data: bytes, path: Path) -> Document:
     if len(data) > SIZE_CAP:
         raise FleetAuditError(f"{path}: larger than {SIZE_CAP >> 20} MiB")
     try:
-        for event in yaml.parse(data, Loader=Loader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise FleetAuditError(f"{path}:{line}: anchors and aliases are not allowed")
         loader = Loader(data)
         node = loader.get_single_node()
         lines: dict[Place, int] = {}
@@ -87,17 +85,33 @@ def _build(loader: Any, node: Any, place: Place, lines: dict[Place, int], path: 
     lines[place] = node.start_mark.line + 1
     if len(place) > DEPTH_CAP:
         raise FleetAuditError(f"{path}:{lines[place]}: nested deeper than {DEPTH_CAP}")
+    if len(lines) > NODE_CAP:
+        raise FleetAuditError(f"{path}:{lines[place]}: more than {NODE_CAP} values, aliases written out")
     if isinstance(node, yaml.MappingNode):
         found: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
+        own: set[Any] = set()
+        for key_node, value_node, merged in _pairs(loader, node):
             key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, str | int):
                 raise FleetAuditError(f"{path}:{key_node.start_mark.line + 1}: a key must be a word, not {key!r}")
-            if key in found:
+            if key in own:
                 raise FleetAuditError(f"{path}:{key_node.start_mark.line + 1}: {key!r} is given twice")
+            if not merged:
+                own.add(key)
             found[key] = _build(loader, value_node, (*place, key), lines, path)
             lines[(*place, key)] = key_node.start_mark.line + 1
         return found
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, child, (*place, i), lines, path) for i, child in enumerate(node.value)]
     return loader.construct_object(node, deep=True)
+
+
+def _pairs(loader: Any, node: Any) -> list[tuple[Any, Any, bool]]:
+    """A mapping's keys and values, those merged in by `<<` first, so that its own win."""
+    merge = "tag:yaml.org,2002:merge"
+    own = [(key, value, False) for key, value in node.value if key.tag != merge]
+    if len(own) == len(node.value):
+        return own
+    merged = yaml.MappingNode(node.tag, [(k, v) for k, v in node.value if k.tag == merge], node.start_mark, node.end_mark)
+    loader.flatten_mapping(merged)
+    return [(key, value, True) for key, value in merged.value] + own

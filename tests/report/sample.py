@@ -29,15 +29,40 @@ AREAS = (
 HOSTILE = (
     "<script>window.pwned=1;alert(1)</script>", "<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>",
     "\x1b[2J\x1b[31mred\x1b[0m", "\u202egnp.exe\u2066", "nul\x00byte", "__proto__", "constructor", "=HYPERLINK(\"http://evil/\")",
-    "a\nfleet-audit run --all\n", "{{ 7*7 }} ${7*7}", "javascript:alert(3)", "x" * 9000, "\udcff bad utf-8", "\u200bzero\u200dwidth", "'\"><svg onload=alert(4)>",
+    "a\nfleet-audit run --all\n",
+    "{{ 7*7 }} ${7*7}", "javascript:alert(3)", "x" * 9000, "\udcff bad utf-8",
+    "\u200bzero\u200dwidth", "'\"><svg onload=alert(4)>",
 )  # fmt: skip
-REASONS = ("580.95.05 is below 580.178.04", "mode is 0666, 0660 is wanted", "PermitRootLogin is yes", "input policy is accept", "listens on 0.0.0.0:8265 without a token")
-GAPS = ("sudo was refused: source needs root", "nvml did not answer within 5 s", "mlxfwmanager ended with status 1", "no minimum is known for this board", "the output was not understood")
+REASONS = (
+    "580.95.05 is below 580.178.04",
+    "mode is 0666, 0660 is wanted",
+    "PermitRootLogin is yes",
+    "input policy is accept",
+    "listens on 0.0.0.0:8265 without a token",
+)
+GAPS = (
+    "sudo was refused: source needs root",
+    "nvml did not answer within 5 s",
+    "mlxfwmanager ended with status 1",
+    "no minimum is known for this board",
+    "the output was not understood",
+)
 SILENCES = (
     ("timeout", "no reply within 30 s"), ("auth", "the server refused every key that was offered"),
     ("host key", "the host key is not the one in known_hosts"), ("no python", "no Python 3.6 or newer was found"),
 )  # fmt: skip
-_SEVERITIES = (Severity.MEDIUM, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.CRITICAL, Severity.MEDIUM, Severity.LOW, Severity.HIGH, Severity.LOW, Severity.INFO)
+_SEVERITIES = (
+    Severity.MEDIUM,
+    Severity.HIGH,
+    Severity.MEDIUM,
+    Severity.LOW,
+    Severity.CRITICAL,
+    Severity.MEDIUM,
+    Severity.LOW,
+    Severity.HIGH,
+    Severity.LOW,
+    Severity.INFO,
+)
 
 
 def sample(
@@ -51,7 +76,11 @@ def sample(
     results: list[Result] = []
     findings: list[Finding] = []
     for check in check_views:
-        badness, gap, broken = dice.choice((0, 0, 0, 0, 0, 0.02, 0.1, 0.5)) * fails, dice.choice((0, 0, 0, 0, 0.02, 0.05, 0.3)) * unknowns, dice.random() < 0.01 * unknowns
+        badness, gap, broken = (
+            dice.choice((0, 0, 0, 0, 0, 0.02, 0.1, 0.5)) * fails,
+            dice.choice((0, 0, 0, 0, 0.02, 0.05, 0.3)) * unknowns,
+            dice.random() < 0.01 * unknowns,
+        )
         absent = {g for g in GROUPS if dice.random() < 0.12}
         for host in host_views:
             result, found = _result(check, host, dice, badness, gap, broken, applies and not absent & set(host.entry.groups), hostile)
@@ -69,7 +98,10 @@ def _host(index: int, total: int, dice: random.Random, hostile: bool, silent: fl
     group = dice.choices(GROUPS, SHARES)[0]
     name = f"{group[0]}{index // 16:02d}-n{index % 16 + 1:02d}"
     detail, notes = "", ["RLIMIT_AS could not be set"] if dice.random() < 0.1 else []
-    os_, kernel = dice.choice(("Ubuntu 24.04.3 LTS", "Rocky Linux 9.6", "Debian GNU/Linux 12")), dice.choice(("6.8.0-87-generic", "6.8.0-88-generic", "6.11.0-29-generic"))
+    os_, kernel = (
+        dice.choice(("Ubuntu 24.04.3 LTS", "Rocky Linux 9.6", "Debian GNU/Linux 12")),
+        dice.choice(("6.8.0-87-generic", "6.8.0-88-generic", "6.11.0-29-generic")),
+    )
     if hostile and index < len(HOSTILE):
         name, detail, notes, os_, kernel = f"{name}-{HOSTILE[index][:60]}", HOSTILE[index], list(HOSTILE), HOSTILE[index], HOSTILE[-index]
     gone = dice.random() < silent * (4 if group == "edge-lab" else 0.8)
@@ -79,11 +111,14 @@ def _host(index: int, total: int, dice: random.Random, hostile: bool, silent: fl
         entry = HostEntry(groups=[group], expected=True, reach=reach, detail=detail or why, answered=False, privileged=None, transport="",
                           seconds=30.0, costs={}, notes=[])  # fmt: skip
         return HostView(HostName(name), entry, None, None, {"unreached": 51})
-    costs = {"cpu_self": round(0.05 + dice.random() / 8, 3), "cpu_children": round(dice.random() / 6, 3), "rss_kib": float(dice.randint(14_000, 22_000)),
-             "seconds": round(0.4 + dice.random() * 3, 2), "wire_sent": 31_000.0, "wire_received": float(dice.randint(30_000, 90_000)), "connections": 1.0, "execs": 1.0}  # fmt: skip
+    costs = {"cpu_self": round(0.05 + dice.random() / 8, 3), "cpu_children": round(dice.random() / 6, 3),
+             "rss_kib": float(dice.randint(14_000, 22_000)),
+             "seconds": round(0.4 + dice.random() * 3, 2), "wire_sent": 31_000.0,
+             "wire_received": float(dice.randint(30_000, 90_000)), "connections": 1.0, "execs": 1.0}  # fmt: skip
     reach = "ok" if root else "become refused"
     entry = HostEntry(groups=sorted({group, "gpu"} if group.startswith(("train", "cvm")) else {group}), expected=True, reach=reach,
-                      detail=detail or ("" if root else "sudo refused: the probe ran as an ordinary account"), answered=True, privileged=root, transport="paramiko",
+                      detail=detail or ("" if root else "sudo refused: the probe ran as an ordinary account"), answered=True,
+                      privileged=root, transport="paramiko",
                       seconds=costs["seconds"], costs=costs, notes=notes)  # fmt: skip
     sources = {"ok": 44, "absent": 3, "denied": 1, "timeout": 3} if root else {"ok": 38, "absent": 3, "denied": 10}
     return HostView(HostName(name), entry, os_, kernel, sources)
@@ -100,7 +135,8 @@ def _check(index: int, hostile: bool) -> CheckView:
         f"The {area} facts were not read as root; an account with sudo settles it.", f"{title.replace(' is ', ' must be ')}. Then audit again.",
         {"nist-800-53": ["AC-6(2)", "SI-2"], "cis-ubuntu-24.04": [f"5.1.{index}"]},
         ("https://example.org/guide?a=1#x (read 2026-11-24)", "javascript:alert(5) https://example.org/", "NIST SP 800-53 r5"),
-        {"minimum": "580.178.04", "allowed": ["no", "prohibit-password"]}, "SELECT host, keyword AS subject,\n       value < $minimum AS pass,\n       'x' AS reason\nFROM settings",
+        {"minimum": "580.178.04", "allowed": ["no", "prohibit-password"]},
+        "SELECT host, keyword AS subject,\n       value < $minimum AS pass,\n       'x' AS reason\nFROM settings",
         "SELECT host, installed AS applies FROM service" if index % 2 else None, (area, "settings"), (f"{area}_read", "files"), role, disruption,
     )  # fmt: skip
 
@@ -121,7 +157,7 @@ def _result(
         return result(Outcome.NOTAPPLICABLE, "the host lacks what this check is about"), []
     if broken and roll < 0.02:
         return result(Outcome.ERROR, "the check broke on this host: division by zero"), [finding("", Outcome.ERROR, "division by zero")]
-    if roll < badness * (2.0 if sum(host.name.encode()) % 5 == 0 else 0.7):
+    if roll < badness * (2.0 if sum(map(ord, host.name)) % 5 == 0 else 0.7):
         n = dice.choice((1, 1, 1, 2, 3, 25))
         reason = dice.choice(HOSTILE) if hostile and dice.random() < 0.3 else f"{dice.choice(REASONS)} (bulletin {dice.randint(5861, 5863)})"
         found = [finding(f"/dev/nvidia{k}" if not hostile else HOSTILE[k % len(HOSTILE)] + str(k), Outcome.FAIL, reason) for k in range(n)]

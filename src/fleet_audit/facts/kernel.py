@@ -62,7 +62,7 @@ class KernelParameter:
     """A parameter of the running kernel's command line. Source: /proc/cmdline."""
 
     name: Annotated[str, "Parameter, as written"]
-    value: Annotated[str | None, "What follows `=`; none without one"]
+    value: Annotated[str, "What follows `=`; empty where nothing does"]
     position: Annotated[int, "Place on the line, from 0; mostly the last duplicate wins"]
 
 
@@ -74,7 +74,7 @@ class KernelPackage:
     release: Annotated[str, "What uname -r says when it runs"]
     version: Annotated[str, "Package version"]
     version_key: Annotated[str | None, "Sortable key of the package version"]
-    release_key: Annotated[str | None, "Sortable key of the release, of kind rpm: kernels of one flavour compare by it"]
+    release_key: Annotated[str | None, "Sortable key of the release, of kind rpm with its dashes as dots: kernels of one flavour compare by it"]
     flavour: Annotated[str, "What follows the numbers of the release, such as generic, amd64 or x86_64"]
 
 
@@ -119,8 +119,8 @@ def parse_running(evidence: Bundle) -> Iterable[KernelRunning]:
 def parse_cmdline(evidence: Bundle) -> Iterable[KernelParameter]:
     """A row per word; quotes keep blanks together."""
     for position, word in enumerate(re.findall(r'(?:[^\s"]|"[^"]*")+', evidence.body(CMDLINE))):
-        name, equals, text = word.partition("=")
-        yield KernelParameter(name, text if equals else None, position)
+        name, _, text = word.partition("=")
+        yield KernelParameter(name, text, position)
 
 
 _RPM_KERNELS = re.compile(r"kernel(-(core|default|uek|uek-core|64k|64k-core|rt|rt-core|lt|ml))?")
@@ -140,7 +140,7 @@ def parse_packages_of_kernel(evidence: Bundle) -> Iterable[KernelPackage]:
             continue
         numbers = re.match(r"[\d.]+(?:-\d[\d.]*)?", release)
         flavour = release[numbers.end() :].lstrip("-.") if numbers else release
-        yield KernelPackage(package.name, release, package.version, package.version_key, key("rpm", release), flavour)
+        yield KernelPackage(package.name, release, package.version, package.version_key, key("rpm", release.replace("-", ".")), flavour)
 
 
 def parse_available(evidence: Bundle) -> Iterable[KernelAvailable]:

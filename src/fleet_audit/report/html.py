@@ -47,8 +47,8 @@ def render(report: Report) -> bytes:
     """The report as one self-contained HTML file."""
     data = pack(report)
     style, script = assets()
-    page = _template().render(
-        style=Markup(style), script=Markup(script), style_hash=_csp_hash(style), script_hash=_csp_hash(script),  # noqa: S704
+    page: str = _template().render(
+        style=Markup(style), script=Markup(script), style_hash=_csp_hash(style), script_hash=_csp_hash(script),
         schema=SCHEMA, adler=zlib.adler32(data), size=len(data), sha256=hashlib.sha256(data).hexdigest(),
         data=base64.b64encode(_deflate(data)).decode(), **_static(report),
     )  # fmt: skip
@@ -208,6 +208,7 @@ class Dictionary:
         self._of: dict[str, int] = {}
 
     def __call__(self, text: str) -> int:
+        """Its place, a new one if it was not seen."""
         return self._of.setdefault(clean(text), len(self._of))
 
     @property
@@ -228,9 +229,7 @@ def pack(report: Report) -> bytes:
     if len(results) != len(grid):
         raise InternalError(f"run {report.id}: {len(grid) - len(results)} results are missing")
     told = [r for r in results if r.outcome is not Outcome.PASS or r.host in silent]
-    found = sorted(
-        ((check_at[f.check] * width + host_at[f.host], f) for f in report.findings), key=lambda p: (p[0], p[1].outcome, p[1].subject)
-    )
+    found = sorted(((check_at[f.check] * width + host_at[f.host], f) for f in report.findings), key=lambda p: (p[0], p[1].outcome, p[1].subject))
     columns = {
         "outcome": bytes(NO_ANSWER if r.host in silent else CODES[r.outcome] for r in results),
         "reason": _deltas(reasons(r.reason) for r in told),
