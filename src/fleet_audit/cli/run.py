@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,8 @@ def _finish(report: Any, paths: list[Path], code: int, why: str, given: dict[str
     from fleet_audit.report import terminal
 
     out = sys.stderr if given["output"] == "-" else sys.stdout
-    text = terminal.render(report).decode()
+    columns = shutil.get_terminal_size().columns if out.isatty() else 80
+    text = terminal.text(report, min(columns, 140) - 4)
     encoding = getattr(out, "encoding", None) or "ascii"
     if not _encodes(text, encoding):
         text = text.translate(str.maketrans("█░∙▓…", "#?.!~"))

@@ -15,9 +15,14 @@ _BAR = 60
 
 
 def render(report: Report) -> bytes:
-    """The summary as UTF-8 text."""
-    blocks = [_head(report), _bar(report.posture()), _open(report), _actions(report), _unknown(report), _cost(report)]
-    return ("\n\n".join(block for block in blocks if block) + "\n").encode()
+    """The summary as UTF-8 text of 80 columns."""
+    return text(report).encode()
+
+
+def text(report: Report, width: int = WIDTH) -> str:
+    """The summary; a wider terminal widens titles and reasons, not the bars."""
+    blocks = [_head(report), _bar(report.posture()), _open(report), _actions(report, width), _unknown(report, width), _cost(report)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _head(report: Report) -> str:
@@ -71,33 +76,34 @@ def _open(report: Report) -> str:
     return f"  Open    {shown}{zero}"
 
 
-def _actions(report: Report) -> str:
+def _actions(report: Report, width: int) -> str:
     actions = report.actions()
     if not actions:
         rest = report.posture().not_known
         return f"  Nothing to do for what was examined; {number(rest)} results are not known" if rest else ""
     total = sum(a.weight for a in actions) or 1
-    lines = [f"  {'Do next':<48} {'hosts':>5} {'closes':>7}  disruption"]
+    room = width - 31
+    lines = [f"  {'Do next':<{room + 3}} {'hosts':>5} {'closes':>7}  disruption"]
     for rank, action in enumerate(actions[:10], 1):
         closes = share(100 * action.weight / total)
-        lines.append(f"  {rank:2} {_fit(action.title, 45):<45} {action.hosts:>5} {closes:>7}  {action.disruption or 'by hand'}")
+        lines.append(f"  {rank:2} {_fit(action.title, room):<{room}} {action.hosts:>5} {closes:>7}  {action.disruption or 'by hand'}")
     if len(actions) > 10:
         lines.append(f"     {len(actions) - 10} more in the report")
     return "\n".join(lines)
 
 
-def _unknown(report: Report) -> str:
+def _unknown(report: Report, width: int) -> str:
     causes = report.causes()
     if not causes:
         return "  Every result was determined."
     lines = ["  Not known"]
     for cause in causes[:6]:
         where = f"{count(cause.hosts, 'host')}, {count(cause.checks, 'check')}"
-        lines.append(f"  {number(cause.results):>6}  {_fit(cause.reason, WIDTH - 12 - len(where))} ({where})")
+        lines.append(f"  {number(cause.results):>6}  {_fit(cause.reason, width - 12 - len(where))} ({where})")
     if len(causes) > 6:
         lines.append(f"  {number(sum(c.results for c in causes[6:])):>6}  {len(causes) - 6} more reasons, in the report")
     troubled = [h for h in report.hosts if h.entry.reach != "ok"][:5]
-    lines += [f"          {clean(h.name, 30)}: {_fit(h.entry.detail, WIDTH - 14 - min(30, len(h.name)))}" for h in troubled]
+    lines += [f"          {clean(h.name, 30)}: {_fit(h.entry.detail, width - 14 - min(30, len(h.name)))}" for h in troubled]
     return "\n".join(lines)
 
 
