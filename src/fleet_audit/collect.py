@@ -95,18 +95,19 @@ class Collector:
             if not future.cancelled() and (error := future.exception()) is not None:
                 failures.append(error)
 
-        with ThreadPoolExecutor(concurrency, thread_name_prefix="host") as pool:
-            try:
-                for host, transport in self.dispatch.arrivals(hosts, ahead=concurrency):
-                    while not free.acquire(timeout=0.2):
-                        pass  # so that an interrupt is seen
-                    if failures or self.stop.is_set():
-                        break
-                    pool.submit(work, host, transport).add_done_callback(ended)
-            except BaseException:
-                self.stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="host")
+        try:
+            for host, transport in self.dispatch.arrivals(hosts, ahead=concurrency):
+                while not free.acquire(timeout=0.2):
+                    pass  # so that an interrupt is seen
+                if failures or self.stop.is_set():
+                    break
+                pool.submit(work, host, transport).add_done_callback(ended)
+            pool.shutdown(wait=True)
+        except BaseException:  # an interrupt does not wait for the hosts that are under way
+            self.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         if failures:
             raise failures[0]
 

@@ -68,7 +68,7 @@ def ask(
     ids: Sequence[str] | None = None,
     *,
     program: pack.Program | None = None,
-    seconds: float = 30.0,
+    seconds: float = 60.0,  # the probe has the least share of a busy machine
     command_seconds: float = 10.0,
     byte_budget: int = 32 << 20,
     cpu: float | None = None,

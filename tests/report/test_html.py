@@ -49,10 +49,14 @@ class Opened:
         self.page = browser.new_page(viewport={"width": width, "height": 900}, **options)
         self.page.on("console", lambda m: self.troubles.append(m.text))
         self.page.on("pageerror", lambda e: self.troubles.append(str(e)))
-        self.page.on("dialog", lambda d: (self.troubles.append(f"dialog {d.message}"), d.dismiss()))
+        self.page.on("dialog", self._dialog)
         self.page.on("request", lambda r: self.requests.append(r.url))
         self.page.add_init_script("addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))")
         self.go("overview")
+
+    def _dialog(self, dialog: Any) -> None:
+        self.troubles.append(f"dialog {dialog.message}")
+        dialog.dismiss()
 
     def go(self, view: str) -> None:
         """Open a view afresh."""

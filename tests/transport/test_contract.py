@@ -18,7 +18,7 @@ import pytest
 
 from fleet_audit.collect import Collector, Limits
 from fleet_audit.evidence import Objects
-from fleet_audit.model import Host, HostEvidence, HostName, Reach, Status
+from fleet_audit.model import Host, HostEvidence, HostName, Reach, SourceId, Status
 from fleet_audit.probe import pack
 from fleet_audit.transport import local
 from fleet_audit.transport.dispatch import Dispatch
@@ -51,7 +51,7 @@ class Desk:
         )  # fmt: skip
         return replace(made, **changes)
 
-    def collect(self, transport: str, host: Host | None = None, *, seconds: float = 20.0, sources: Any = None) -> HostEvidence:
+    def collect(self, transport: str, host: Host | None = None, *, seconds: float = 60.0, sources: Any = None) -> HostEvidence:
         asked = pack.build(sources) if sources else program
         ids = [s.id for s in sources or SOURCES]
         collector = Collector(asked, ids, Objects(self.folder / "objects"), Limits(host_s=seconds), self.dispatch)
@@ -129,7 +129,7 @@ def test_source_that_does_not_end_is_timeout_before_the_host_is(desk: Desk, tran
 @pytest.mark.parametrize("transport", SSH)
 @pytest.mark.parametrize("key", ["cut", "lost"])
 def test_reply_that_ends_midway_is_cut_short_and_keeps_the_whole_frames(desk: Desk, transport: str, key: str) -> None:
-    sources = [command("a", "echo", "hi"), command("z", "head", "-c", "50000", "/dev/urandom")]
+    sources = [command("a", "echo", "hi"), command("z", "head", "-c", "50000", "/dev/urandom", when_ok=SourceId("a"))]
     evidence = desk.collect(transport, desk.host(key), sources=sources)
     assert evidence.reach is Reach.CUT_SHORT and evidence.detail
     assert [r.status for r in evidence.records] == [Status.OK, Status.UNREACHED]

@@ -56,10 +56,13 @@ def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
 
     from fleet_audit.inventory import load
 
-    login = click.prompt("SSH password", hide_input=True, err=True) if options["ask_pass"] else None
-    become = None
-    if options["ask_become_pass"]:
-        become = click.prompt("Password to become root", hide_input=True, err=True, default="", show_default=False) or login
+    try:
+        login = click.prompt("SSH password", hide_input=True, err=True) if options["ask_pass"] else None
+        become = None
+        if options["ask_become_pass"]:
+            become = click.prompt("Password to become root", hide_input=True, err=True, default="", show_default=False) or login
+    except click.Abort:
+        raise FleetAuditError("a password was to be asked for, and none was given") from None
     if inventory is not None and "," not in inventory and not os.path.exists(inventory):
         raise FleetAuditError(f"{inventory}: no such inventory; a list of hosts has commas, such as `{inventory},`")
     return load(

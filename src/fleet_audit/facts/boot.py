@@ -22,7 +22,8 @@ EFI = Source(
     {"globs": [_EFI, f"{_EFI}/efivars/BootCurrent-{_GLOBAL}",
                *(f"{_FIRMWARE}/{name}" for name in ("acpi", "memmap", "dmi", "devicetree", "fdt"))]},
     "Kernel documentation, ABI/testing/sysfs-firmware-*: /sys/firmware/efi is there after a boot by UEFI;"
-    " the others show that the folder is not masked, as in containers. UEFI specification: BootCurrent is always set.",
+    " the others show that the folder is not masked, as in containers."
+    " UEFI specification: each boot sets BootCurrent.",
 )
 EFI_VARIABLES = Source(
     SourceId("efi-variables"), "files",
@@ -54,7 +55,8 @@ CONTAINER = Source(
 class Machine:
     """Whether it is a machine, a guest or a container. Source: CPU flags, SMBIOS, container managers."""
 
-    virtualization: Annotated[str | None, "none, kvm, vmware, microsoft, xen, amazon, google or other; NULL: not known"]
+    virtualization: Annotated[str | None, "none, kvm, vmware, microsoft, xen, amazon, google or other; NULL: not"
+                                          " known"]
     hypervisor: Annotated[bool | None, "The CPU says that a hypervisor runs it; NULL on arm"]
     container: Annotated[str | None, "docker, podman or systemd's word; NULL: no sign of one"]
 

@@ -100,9 +100,9 @@ class Bmc:
 
 _FILLERS = frozenset({
     "to be filled by o.e.m.", "to be filled by oem", "not specified", "not applicable", "not available",
-    "not provided", "default string", "none", "null", "n/a", "na", "unknown", "undefined", "empty", "system manufacturer",
-    "system product name", "system version", "o.e.m.", "oem", "asset-1234567890", "chassis asset tag", "no asset tag",
-    "asset tag", "0123456789", "1234567890", "xxxxxxxxxx",
+    "not provided", "default string", "none", "null", "n/a", "na", "unknown", "undefined", "empty",
+    "system manufacturer", "system product name", "system version", "o.e.m.", "oem", "asset-1234567890", "chassis asset tag",
+    "no asset tag", "asset tag", "0123456789", "1234567890", "xxxxxxxxxx",
 })  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def parse_dmi(evidence: Bundle) -> list[Dmi]:
 
 
 def _date(text: str | None) -> str | None:
-    """A release date in ISO form. Source: SMBIOS specification, mm/dd/yyyy; with two digits the year is 19yy."""
+    """A release date in ISO form. Source: SMBIOS specification, mm/dd/yyyy; two digits are 19yy."""
     match = re.fullmatch(r"([0-9]{2})/([0-9]{2})/([0-9]{2}|[0-9]{4})", text or "")
     if match is None:
         return None

@@ -27,7 +27,7 @@ PLACES = Source(
 MODULES = Source(
     SourceId("livepatch-modules"), "attrs",
     {"globs": ["/sys/kernel/livepatch/*"], "names": ["enabled", "transition"]},
-    "Kernel documentation, ABI/testing/sysfs-kernel-livepatch: a folder per loaded patch, 1 or 0 in its files.",
+    "Kernel documentation, ABI/testing/sysfs-kernel-livepatch: a folder per patch, 1 or 0 in its files.",
 )
 FOLDER = Source(
     SourceId("livepatch-folder"), "stat", {"globs": ["/sys/kernel", "/sys/kernel/livepatch"]},
@@ -35,7 +35,7 @@ FOLDER = Source(
 )
 KPATCH = Source(
     SourceId("kpatch-list"), "command", {"argv": ["kpatch", "list"]},
-    "kpatch(1): `Loaded patch modules:` with `name [state]`, `Installed patch modules:` with `name (kernel)`.",
+    "kpatch(1): `Loaded patch modules:` with `name [state]`, `Installed patch modules:`, `name (kernel)`.",
 )
 
 
@@ -46,8 +46,8 @@ class LivepatchClient:
     installed: Annotated[bool, "The client is installed"]
     enabled: Annotated[bool | None, "It is enabled with a token; NULL where it is not installed"]
     client_version: Annotated[str | None, "Version of the client, without a leading v"]
-    kernel: Annotated[str | None, "The running kernel as the client prints it, such as 6.8.0-60.63-generic; NULL,"
-                                  " like the next five, if it names none or several as running"]
+    kernel: Annotated[str | None, "The running kernel as it prints it, such as 6.8.0-60.63-generic; NULL, like"
+                                  " the next five, if it says of none or several that they run"]
     check_state: Annotated[str | None, "checked, needs-check, check-failed or another word"]
     state: Annotated[str | None, "applied, nothing-to-apply, unapplied, applied-with-bug, apply-failed,"
                                  " applying, kernel-upgrade-required, unknown or another word"]
@@ -128,10 +128,10 @@ def _said(evidence: Bundle, document: Any) -> LivepatchClient:
     version = _text(document.get("clientversion"))
     state = _word(patch.get("state", patch.get("patchstate")))
     return _client(
-        enabled=True, kernel=_text(running.get("kernel")), check_state=_word(patch.get("checkstate")), state=state,
-        patch_version=_text(patch.get("version")), supported=_word(running.get("supported")),
+        enabled=True, kernel=_text(running.get("kernel")), state=state,
+        check_state=_word(patch.get("checkstate")), patch_version=_text(patch.get("version")),
+        supported=_word(running.get("supported")), fixes=_fixes(evidence, patch.get("fixes"), state),
         client_version=version.removeprefix("v") if isinstance(version, str) else version,
-        fixes=_fixes(evidence, patch.get("fixes"), state),
         last_check_at=_when(evidence, document.get("lastcheck")), tier=_text(document.get("tier")),
     )
 
@@ -158,11 +158,11 @@ def _fixes(evidence: Bundle, content: Any, state: Any) -> list[str] | None:
     if isinstance(content, list):
         patched = []
         for fix in content:
-            name, is_patched = (fix.get("name"), fix.get("patched")) if isinstance(fix, dict) else (None, None)
-            if not isinstance(name, str) or type(is_patched) is not bool:
+            said = fix if isinstance(fix, dict) else {}
+            if not isinstance(said.get("name"), str) or type(said.get("patched")) is not bool:
                 evidence.gap(CLIENT, "a fix without Name and Patched")
-            elif is_patched:
-                patched += _CVE.findall(name)
+            elif said["patched"]:
+                patched += _CVE.findall(said["name"])
     elif isinstance(content, str) and content.strip():
         if state != "applied":
             return None

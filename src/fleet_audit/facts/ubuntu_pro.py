@@ -48,8 +48,8 @@ class UbuntuProService:
 
     name: Annotated[str, "esm-infra, esm-apps, livepatch, fips, fips-updates, usg, ..."]
     entitled: Annotated[bool | None, "The contract covers it; NULL while not attached"]
-    status: Annotated[str | None, "enabled, disabled, warning (enabled, but does not work), n/a, — (not offered"
-                                  " for this release) or another word; NULL while not attached: not disabled"]
+    status: Annotated[str | None, "enabled, disabled, warning (enabled, but does not work), n/a, — (not"
+                                  " offered for this release) or another word; NULL while not attached"]
     available: Annotated[bool | None, "Offered for this release and machine; NULL if the client does not say"]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from fleet_audit.model import FleetAuditError, Host, Reach, Status
 from fleet_audit.transport.interface import Carried, Conversation, Transport
-from fleet_audit.transport.process import converse
+from fleet_audit.transport.process import converse, end_all
 
 _KEYS = {"name", "provenance", "synthetic", "force", "exits", "meta"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -75,7 +75,8 @@ class Archive:
         return Carried(Reach.OK, "", ended.exit, 0, 1, ended.sent, ended.received)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """End what an interrupt left running."""
+        end_all()
 
 
 def open_transport() -> Transport:

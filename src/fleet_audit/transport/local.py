@@ -7,7 +7,7 @@ import shlex
 
 from fleet_audit.model import Host, Reach
 from fleet_audit.transport.interface import Carried, Conversation, Transport
-from fleet_audit.transport.process import converse
+from fleet_audit.transport.process import converse, end_all
 
 
 class Local:
@@ -23,7 +23,8 @@ class Local:
         return Carried(Reach.OK, "", ended.exit, 0, 1, ended.sent, ended.received)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """End what an interrupt left running."""
+        end_all()
 
 
 def open_transport() -> Transport:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fleet_audit.model import Host, Reach
 from fleet_audit.transport.interface import Carried, Conversation, Transport
-from fleet_audit.transport.process import Ended, converse
+from fleet_audit.transport.process import Ended, converse, end_all
 
 _LOST = ("closed by remote host", "Broken pipe", "client_loop", "not responding")
 # What the client says on standard error, and our word for it; the first that fits.
@@ -61,16 +61,17 @@ class OpenSsh:
             return Carried(Reach.UNRESOLVED, "the OpenSSH client is not installed here, and this host needs it")
         ended = converse(self.argv(host, line), talk, deadline)
         if ended.exit == 255 and not talk.finished:
-            if lost := _line_with(ended, _LOST):
-                return Carried(Reach.OK, f"the connection was lost: {lost}", None, 1, 1, ended.sent, ended.received)
             if known := classify(ended):
                 return known
+            if lost := _line_with(ended, _LOST):
+                return Carried(Reach.OK, f"the connection was lost: {lost}", None, 1, 1, ended.sent, ended.received)
         if ended.exit is None:
             return Carried(Reach.TIMEOUT, "did not finish in time", None, 1, 1, ended.sent, ended.received)
         return Carried(Reach.OK, "", ended.exit, 1, 1, ended.sent, ended.received)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """End what an interrupt left running."""
+        end_all()
 
 
 def classify(ended: Ended) -> Carried | None:

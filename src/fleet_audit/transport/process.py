@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -27,55 +28,87 @@ class Ended:
     received: int
 
 
+_running: set[subprocess.Popen[bytes]] = set()
+
+
 def converse(argv: Sequence[str], talk: Conversation, deadline: float) -> Ended:
     """Run `argv` with `talk` at its standard streams until it ends, `talk` is finished, or the deadline.
 
     The child leads a session of its own and is killed with its process group.
     """
-    child = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd="/"
-    )
-    assert child.stdin and child.stdout and child.stderr
-    streams = {child.stdout.fileno(): talk.feed, child.stderr.fileno(): talk.feed_error}
-    out_fd = child.stdin.fileno()
-    os.set_blocking(out_fd, False)
-    pending, stderr, sent, received, late = bytearray(talk.start()), bytearray(), 0, 0, False
-    poll = select.poll()
-    for fd in streams:
-        poll.register(fd, select.POLLIN)
-    writing = False
-    while streams and not talk.finished:
-        if bool(pending) != writing:
-            writing = bool(pending)
-            if writing:
-                poll.register(out_fd, select.POLLOUT)
-            else:
-                poll.unregister(out_fd)
-        left = deadline - time.monotonic()
-        if left <= 0:
-            late = True
-            break
-        for fd, _ in poll.poll(min(left, 1.0) * 1000):
-            if fd == out_fd:
-                with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                    count = os.write(out_fd, pending)
-                    sent += count
-                    del pending[:count]
-                    continue
-                pending.clear()
-                continue
-            chunk = os.read(fd, 1 << 18)
-            if not chunk:
-                poll.unregister(fd)
-                streams.pop(fd)
-                continue
-            received += len(chunk)
-            if fd == child.stderr.fileno():
-                stderr += chunk[: max(0, STDERR_CAP - len(stderr))]
-            if not talk.finished:
-                pending += streams[fd](chunk)
-    code = _end(child, grace=0.0 if late else 0.5)
-    return Ended(None if late else code, bytes(stderr), sent, received)
+    child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    _running.add(child)
+    try:
+        exchange = _Exchange(child, talk)
+        late = not exchange.run(deadline)
+        code = _end(child, grace=0.0 if late else 0.5)
+        return Ended(None if late else code, bytes(exchange.stderr), exchange.sent, exchange.received)
+    finally:
+        _running.discard(child)
+
+
+def end_all() -> None:
+    """Kill every child that is still there: what an interrupt leaves behind."""
+    for child in list(_running):
+        with contextlib.suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+class _Exchange:
+    """Bytes to and from one child."""
+
+    def __init__(self, child: subprocess.Popen[bytes], talk: Conversation) -> None:
+        assert child.stdin and child.stdout and child.stderr
+        self.talk, self.pending = talk, bytearray(talk.start())
+        self.stderr, self.sent, self.received = bytearray(), 0, 0
+        self._in, self._err = child.stdin.fileno(), child.stderr.fileno()
+        os.set_blocking(self._in, False)
+        self._streams = {child.stdout.fileno(): talk.feed, self._err: talk.feed_error}
+        self._poll = select.poll()
+        for fd in self._streams:
+            self._poll.register(fd, select.POLLIN)
+
+    def run(self, deadline: float) -> bool:
+        """Whether it came to an end in time."""
+        writing = False
+        while self._streams and not self.talk.finished:
+            if bool(self.pending) != writing:
+                writing = bool(self.pending)
+                if writing:
+                    self._poll.register(self._in, select.POLLOUT)
+                else:
+                    self._poll.unregister(self._in)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for fd, _ in self._poll.poll(min(left, 1.0) * 1000):
+                if fd == self._in:
+                    self._write()
+                else:
+                    self._read(fd)
+        return True
+
+    def _write(self) -> None:
+        try:
+            count = os.write(self._in, self.pending)
+            self.sent += count
+            del self.pending[:count]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self.pending.clear()  # it reads no more; what it still says is worth having
+
+    def _read(self, fd: int) -> None:
+        chunk = os.read(fd, 1 << 18)
+        if not chunk:
+            self._poll.unregister(fd)
+            del self._streams[fd]
+            return
+        self.received += len(chunk)
+        if fd == self._err:
+            self.stderr += chunk[: max(0, STDERR_CAP - len(self.stderr))]
+        if not self.talk.finished:
+            self.pending += self._streams[fd](chunk)
 
 
 def _end(child: subprocess.Popen[bytes], grace: float = 0.5) -> int:
@@ -87,7 +120,7 @@ def _end(child: subprocess.Popen[bytes], grace: float = 0.5) -> int:
         return child.wait(grace)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(OSError):
-            os.killpg(child.pid, 9)
+            os.killpg(child.pid, signal.SIGKILL)
         return child.wait()
     finally:
         for stream in (child.stdout, child.stderr):
