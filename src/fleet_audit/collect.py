@@ -235,7 +235,7 @@ def _no_start(talk: Dialogue, carried: Carried, said: str) -> tuple[Reach, str]:
     if "brokenpipeerror" in lowered:
         return Reach.CUT_SHORT, "what it says was cut off before the probe could begin"
     if talk.ready and ("traceback" in lowered or talk.refused or carried.exit == 98):
-        return Reach.STARTUP_NOISE, f"the program was cut or altered on its way: a start-up file there reads standard input{said}"
+        return Reach.STARTUP_NOISE, "the program was cut or altered on its way: does a start-up file there read standard input?"
     if talk.ready:
         return Reach.CUT_SHORT, f"the program was started, and nothing came from it{said}"
     if "not available" in lowered or "nologin" in lowered:

@@ -1,1 +1,112 @@
-class Fleet: ...
+# SPDX-License-Identifier: Apache-2.0
+"""The fleet of the lab: which hosts there are, what is wrong with each, and under which names they are audited."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.hosts import HostSpec, Lab, LabUnavailable
+from tests.hosts.image import image
+
+PASSWORD = "Vq7-of-ops-9Zk"
+WRONG = "Xw3-wrong-for-ops-5Tp"
+TOKEN = "hf_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789"
+RELEASES = {"deb11": "bullseye", "deb12": "bookworm", "deb13": "trixie"}
+FAULTS = {
+    "hang": "hang", "flood": "flood", "noise": "noise", "newkey": "newkey", "black": "blackhole", "refuse": "refuse",
+    "nobanner": "nobanner", "cutreply": "cutreply", "close": "close", "busy": "busy", "noauth": "noauth",
+    "nologin": "nologin", "forced": "forced", "eater": "stdin-eater",
+}  # fmt: skip
+BY_OPENSSH = ("deb12", "fine1", "refuse", "black", "newkey", "noauth", "nologin", "forced", "cutreply", "busy", "noise", "nobanner")
+"""Hosts that are audited a second time, as NAME-openssh."""
+LEAKS = {"/home/audit/.cache/huggingface/token": TOKEN, "/root/.netrc": f"machine x login y password {TOKEN}\n", "/etc/environment": f"HF_TOKEN={TOKEN}\n"}
+
+
+def specs(releases: Mapping[str, str]) -> list[HostSpec]:
+    """All hosts. The twins are never audited."""
+    return [
+        *(HostSpec(name, kind="boot", release=release, files=LEAKS if name == "deb12" else {}) for name, release in releases.items()),
+        HostSpec("quiet", kind="boot"), HostSpec("twin", kind="boot", in_inventory=False),
+        HostSpec("calm"), HostSpec("twin-calm", in_inventory=False),
+        HostSpec("jump"), HostSpec("behind", behind="jump"), HostSpec("nopy", python=False),
+        HostSpec("rootlogin", sshd=("PermitRootLogin yes",)), *(HostSpec(f"fine{n}") for n in range(1, 5)),
+        *(HostSpec(name) for name in FAULTS),
+    ]  # fmt: skip
+
+
+class Fleet:
+    """The lab with these hosts up and their faults set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lab = Lab(folder)
+        self.folder = folder
+        self.missing: dict[str, str] = {}
+        """Host -> why its release cannot be had."""
+        self.inventory = folder / "fleet.ini"
+
+    def up(self) -> None:
+        """Start all that can be had. Raises `LabUnavailable` if that is nothing."""
+        releases = {}
+        for name, release in RELEASES.items():
+            try:
+                image(release)
+                releases[name] = release
+            except LabUnavailable as error:
+                if release == "bookworm":
+                    raise
+                self.missing[name] = f"the mirror lacks {release}: {error}"
+        self.lab.up(specs(releases))
+        try:
+            for host, fault in FAULTS.items():
+                self.lab.fault(host, fault)
+            for host in releases:
+                self.lab.exec(host, ["chpasswd"], input=f"ops:{PASSWORD}\n")
+            leak = f"HF_TOKEN={TOKEN} setsid python3 -c 'import time; time.sleep(900)' --api-key {TOKEN} >/dev/null 2>&1 </dev/null &"
+            self.lab.exec("deb12", ["sh", "-c", leak])
+            self._write_inventory(list(releases))
+        except BaseException:
+            self.down()
+            raise
+
+    def _write_inventory(self, boots: list[str]) -> None:
+        def alias(name: str, host: str, **variables: str) -> str:
+            words = {"ansible_host": self.lab.address(host), **variables}
+            return " ".join([name, *(f"{k}={v}" for k, v in words.items())])
+
+        lines = [alias(f"{host}-openssh", host, fleet_audit_transport="openssh") for host in BY_OPENSSH]
+        lines += [alias(f"wrong-{host}", host, ansible_user="ops", ansible_become_password=WRONG) for host in boots]
+        lines += [
+            alias("right", "deb12", ansible_user="ops", ansible_become_password=PASSWORD),
+            alias("right-openssh", "deb12", ansible_user="ops", ansible_become_password=PASSWORD, fleet_audit_transport="openssh"),
+            alias("plain", "fine1", ansible_user="plain"), alias("tty", "fine1", ansible_user="notty"),
+        ]  # fmt: skip
+        text = self.lab.inventory.read_text().replace("\n[fleet:vars]", "\n".join(lines) + "\n\n[fleet:vars]", 1)
+        self.inventory.write_text(text)
+        self.inventory.chmod(0o600)
+
+    @property
+    def names(self) -> set[str]:
+        """All names in the inventory."""
+        lines = self.inventory.read_text().partition("\n[fleet:vars]")[0].splitlines()[1:]
+        return {line.split()[0] for line in lines if line.strip()}
+
+    def logins(self, host: str) -> tuple[int, int]:
+        """Connections that logged in to a host, and commands started there, so far."""
+        log = self.lab.sshd_log(host)
+        return len(re.findall(r"Accepted \w+ for", log)), len(re.findall(r"Starting session: ", log))
+
+    def written(self, host: str) -> dict[str, Any]:
+        """What a host has written, with what differs from twin to twin taken out of the names."""
+        return {re.sub(r"[0-9a-f]{32}", "MACHINE", re.sub(r"@[0-9a-f-]+", "@", p)): entry for p, entry in self.lab.written(host).items()}
+
+    def down(self) -> None:
+        """End it all."""
+        self.lab.down()
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Paths that are not as they were."""
+    return {path for path in {*before, *after} if before.get(path) != after.get(path)}

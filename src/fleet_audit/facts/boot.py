@@ -55,8 +55,7 @@ CONTAINER = Source(
 class Machine:
     """Whether it is a machine, a guest or a container. Source: CPU flags, SMBIOS, container managers."""
 
-    virtualization: Annotated[str | None, "none, kvm, vmware, microsoft, xen, amazon, google or other; NULL: not"
-                                          " known"]
+    virtualization: Annotated[str | None, "none, kvm, vmware, microsoft, xen, amazon, google or other"]
     hypervisor: Annotated[bool | None, "The CPU says that a hypervisor runs it; NULL on arm"]
     container: Annotated[str | None, "docker, podman or systemd's word; NULL: no sign of one"]
 
@@ -108,12 +107,13 @@ def parse_machine(evidence: Bundle) -> Iterable[Machine]:
     """One row. Guests are known by the CPU's flag; SMBIOS tells whose, or on arm that it is one at all."""
     flags = {cpu.hypervisor for cpu in parse(evidence)}
     hypervisor = True if True in flags else None if None in flags else False
-    known = True
+    gaps = len(evidence.gaps)
     try:
         tables = parse_dmi(evidence)
     except (Unread, NotUnderstood) as error:
         evidence.gaps.append(str(error))
-        tables, known = [], False
+        tables = []
+    known = len(evidence.gaps) == gaps
     vendor = next(filter(None, map(_vendor, tables)), None)
     if hypervisor is False and known and (vendor is None or vendor in _METAL):
         vendor = "none"

@@ -101,8 +101,8 @@ class Bmc:
 _FILLERS = frozenset({
     "to be filled by o.e.m.", "to be filled by oem", "not specified", "not applicable", "not available",
     "not provided", "default string", "none", "null", "n/a", "na", "unknown", "undefined", "empty",
-    "system manufacturer", "system product name", "system version", "o.e.m.", "oem", "asset-1234567890", "chassis asset tag",
-    "no asset tag", "asset tag", "0123456789", "1234567890", "xxxxxxxxxx",
+    "system manufacturer", "system product name", "system version", "o.e.m.", "oem", "asset-1234567890",
+    "chassis asset tag", "no asset tag", "asset tag", "0123456789", "1234567890", "xxxxxxxxxx",
 })  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def parse_dmi(evidence: Bundle) -> list[Dmi]:
     """One row where there is SMBIOS."""
     entry = evidence.entries(DMI).get(_DMI, {})
     found = {name: _text(evidence, DMI, _DMI, entry, name) for name in (*_TEXTS, "bios_date", "chassis_type")}
-    if all(entry.get(name) is None for name in found):
+    if all(text is None for text in found.values()):
         if _DMI in _sysfs(evidence) or evidence.gaps:
             raise NotUnderstood(f"{DMI.id}: nothing in {_DMI}")
         return []

@@ -46,7 +46,7 @@ class LivepatchClient:
     installed: Annotated[bool, "The client is installed"]
     enabled: Annotated[bool | None, "It is enabled with a token; NULL where it is not installed"]
     client_version: Annotated[str | None, "Version of the client, without a leading v"]
-    kernel: Annotated[str | None, "The running kernel as it prints it, such as 6.8.0-60.63-generic; NULL, like"
+    kernel: Annotated[str | None, "The running kernel as it prints it, as 6.8.0-60.63-generic; NULL, like"
                                   " the next five, if it says of none or several that they run"]
     check_state: Annotated[str | None, "checked, needs-check, check-failed or another word"]
     state: Annotated[str | None, "applied, nothing-to-apply, unapplied, applied-with-bug, apply-failed,"
@@ -126,11 +126,13 @@ def _said(evidence: Bundle, document: Any) -> LivepatchClient:
     if not isinstance(patch, dict):
         raise NotUnderstood(f"{CLIENT.id}: Livepatch is no object")
     version = _text(document.get("clientversion"))
-    state = _word(patch.get("state", patch.get("patchstate")))
+    state = _text(patch.get("state", patch.get("patchstate")), lower=True)
     return _client(
         enabled=True, kernel=_text(running.get("kernel")), state=state,
-        check_state=_word(patch.get("checkstate")), patch_version=_text(patch.get("version")),
-        supported=_word(running.get("supported")), fixes=_fixes(evidence, patch.get("fixes"), state),
+        check_state=_text(patch.get("checkstate"), lower=True),
+        patch_version=_text(patch.get("version")),
+        supported=_text(running.get("supported"), lower=True),
+        fixes=_fixes(evidence, patch.get("fixes"), state),
         client_version=version.removeprefix("v") if isinstance(version, str) else version,
         last_check_at=_when(evidence, document.get("lastcheck")), tier=_text(document.get("tier")),
     )
@@ -144,13 +146,9 @@ def _running(entries: Any) -> dict[str, Any]:
     return running[0] if len(running) == 1 else {}
 
 
-def _text(content: Any) -> Any:
+def _text(content: Any, *, lower: bool = False) -> Any:
     """A text, NULL if it is blank; what is no text is left to the check of the row."""
-    return value(content) if isinstance(content, str) else content
-
-
-def _word(content: Any) -> Any:
-    return (value(content) or "").lower() or None if isinstance(content, str) else content
+    return value(content.lower() if lower else content) if isinstance(content, str) else content
 
 
 def _fixes(evidence: Bundle, content: Any, state: Any) -> list[str] | None:

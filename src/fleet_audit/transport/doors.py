@@ -22,6 +22,8 @@ from fleet_audit.model import Host, Reach
 
 PENDING_CAP = 256
 """Connections that may be under way at once."""
+YOUNG_S = 0.3
+"""A connection under way for longer is taken for one that will not come, and no longer counts as one that may wait."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Door:
     detail: str = ""
     _addresses: deque[tuple[int, Any]] = field(default_factory=deque)
     _deadline: float = 0.0
-    _since: float = 0.0
+    _since: float = field(default_factory=time.monotonic)
 
     def failed(self, reach: Reach, detail: str) -> Door:
         """The door as one that did not open."""
@@ -59,29 +61,41 @@ _WORDS = {
 def open_doors(hosts: Iterable[tuple[Host, str, int]], *, ahead: int, timeout: float) -> Iterator[Door]:
     """Doors of hosts (with name and port to connect to), each as soon as it is known.
 
-    At most `ahead` open ones wait to be taken; `timeout` seconds are for connecting and banner together.
+    About `ahead` open ones wait to be taken: each counts against its server's MaxStartups and LoginGraceTime.
+    `timeout` seconds are for connecting and banner together.
     """
     todo, ready = iter(hosts), deque[Door]()
     resolving: dict[Future[list[Any]], Door] = {}
     more = True
     with selectors.DefaultSelector() as selector, ThreadPoolExecutor(8, thread_name_prefix="resolve") as pool:
-        while True:
-            while more and len(resolving) + len(selector.get_map()) < PENDING_CAP and len(ready) < ahead:
-                item = next(todo, None)
-                if item is None:
-                    more = False
-                    break
-                door = Door(*item)
-                resolving[pool.submit(_resolve, door.name, door.port)] = door
-            for future in [f for f in resolving if f.done()]:
-                door = resolving.pop(future)
-                _resolved(door, future, selector, ready, timeout)
-            if ready:
-                yield ready.popleft()
-                continue
-            if not (more or resolving or selector.get_map()):
-                return
-            _advance(selector, ready, 0.01 if resolving else 0.25)
+
+        def room() -> int:
+            """How many may be begun now."""
+            under_way = [*resolving.values(), *(key.data for key in selector.get_map().values())]
+            young = time.monotonic() - YOUNG_S
+            return min(PENDING_CAP - len(under_way), ahead - len(ready) - sum(door._since > young for door in under_way))
+
+        try:
+            while True:
+                for _ in range(room() if more else 0):
+                    item = next(todo, None)
+                    if item is None:
+                        more = False
+                        break
+                    door = Door(*item)
+                    resolving[pool.submit(_resolve, door.name, door.port)] = door
+                for future in [f for f in resolving if f.done()]:
+                    door = resolving.pop(future)
+                    _resolved(door, future, selector, ready, timeout)
+                if ready:
+                    yield ready.popleft()
+                    continue
+                if not (more or resolving or selector.get_map()):
+                    return
+                _advance(selector, ready, 0.01 if resolving else 0.1)
+        finally:
+            for door in (*ready, *(key.data for key in selector.get_map().values())):
+                door.failed(Reach.TIMEOUT, "given up")
 
 
 def _resolve(name: str, port: int) -> list[Any]:
