@@ -257,8 +257,9 @@ def test_the_sudoers_line_lets_the_probe_become_root_and_nothing_else(audited: A
     inventory.write_text(f"[fleet]\npinned ansible_host={lab.address('deb12')}\n[fleet:vars]\n{variables}\n")
     report = audited.folder / "pinned.json"
     done = audited.run("run", inventory, "-b", "-q", "-f", "json", "-o", report, store="pinned")
+    assert report.exists(), done.stderr
     host = json.loads(report.read_text())["hosts"][0]
-    assert (host["reach"], host["privileged"]) == ("ok", True), (host["detail"], done.stderr)
+    assert (host["reach"], host["privileged"]) == ("ok", True), host["detail"]
     other = lab.run(lab.ssh("deb12", "sudo", "-n", "/usr/bin/python3", "-c", "print(1)", user="plain"))
     assert other.returncode != 0
 

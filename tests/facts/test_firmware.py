@@ -178,7 +178,7 @@ def test_bmc_not_read(evidence: Evidence, coverage: Coverage) -> None:
 
 @pytest.mark.parametrize(("table", "evidence", "source"), [
     (DMIS, dmi(SERVER), DMI), (NICS, nics(), RDMA), (NICS, nics(), NET), (NVMES, nvme(DISKS), NVME), (BMCS, bmc({FOLDER: ANSWER}), BMC),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_laws(table: Table, evidence: Evidence, source: Any) -> None:
     never_emptier(table, evidence)
     assert list(cut_short(table, evidence, source, step=7))
