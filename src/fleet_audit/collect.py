@@ -197,7 +197,7 @@ class Collector:
         notes += reply.end["notes"] if reply.end else []
         costs: dict[str, float] = dict(reply.end["costs"]) if reply.end else {}
         costs |= {"wire_sent": carried.sent, "wire_received": carried.received}
-        privileged = reply.hello.get("euid") == 0 if reply.hello is not None else None
+        privileged = reply.hello.get("euid") == 0 if reply.hello is not None and transport != "archive" else None
         return HostEvidence(host.name, reach, detail, tuple(records), privileged, transport, costs, tuple(notes))
 
 
@@ -235,7 +235,7 @@ def _no_start(talk: Dialogue, carried: Carried, said: str) -> tuple[Reach, str]:
     if "brokenpipeerror" in lowered:
         return Reach.CUT_SHORT, "what it says was cut off before the probe could begin"
     if talk.ready and ("traceback" in lowered or talk.refused or carried.exit == 98):
-        return Reach.STARTUP_NOISE, "the program was cut or altered on its way: does a start-up file there read standard input?"
+        return Reach.STARTUP_NOISE, "the program was cut or altered on its way: a start-up file there reads standard input"
     if talk.ready:
         return Reach.CUT_SHORT, f"the program was started, and nothing came from it{said}"
     if "not available" in lowered or "nologin" in lowered:

@@ -169,7 +169,7 @@ class Source:
     doc: str
     """What it is and where its format is documented."""
     when_exists: str | None = None
-    """Read only if this path exists on the node, else `skipped`."""
+    """Read only if this path exists on the node, or something that fits this pattern, else `skipped`."""
     when_ok: SourceId | None = None
     """Read only if that source is `ok`, else `skipped`."""
     otherwise: SourceId | None = None

@@ -22,7 +22,10 @@ FAULTS = {
 }  # fmt: skip
 BY_OPENSSH = ("deb12", "fine1", "refuse", "black", "newkey", "noauth", "nologin", "forced", "cutreply", "busy", "noise", "nobanner")
 """Hosts that are audited a second time, as NAME-openssh."""
-LEAKS = {"/home/audit/.cache/huggingface/token": TOKEN, "/root/.netrc": f"machine x login y password {TOKEN}\n", "/etc/environment": f"HF_TOKEN={TOKEN}\n"}
+LEAKS = {
+    "/home/audit/.cache/huggingface/token": TOKEN, "/root/.netrc": f"machine x login y password {TOKEN}\n",
+    "/etc/environment": f"HF_TOKEN={TOKEN}\n",
+}  # fmt: skip
 
 
 def specs(releases: Mapping[str, str]) -> list[HostSpec]:
@@ -82,6 +85,8 @@ class Fleet:
             alias("right", "deb12", ansible_user="ops", ansible_become_password=PASSWORD),
             alias("right-openssh", "deb12", ansible_user="ops", ansible_become_password=PASSWORD, fleet_audit_transport="openssh"),
             alias("plain", "fine1", ansible_user="plain"), alias("tty", "fine1", ansible_user="notty"),
+            alias("pinned", "deb12", ansible_user="plain"),
+            "lost ansible_host=no-such-host.invalid", "lost-openssh ansible_host=no-such-host.invalid fleet_audit_transport=openssh",
         ]  # fmt: skip
         text = self.lab.inventory.read_text().replace("\n[fleet:vars]", "\n".join(lines) + "\n\n[fleet:vars]", 1)
         self.inventory.write_text(text)

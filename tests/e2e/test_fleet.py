@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from fleet_audit.facts import sources
-from tests.conftest import InLab, lines_with, load_report
+from fleet_audit.checks import load
+from fleet_audit.facts import sources, tables
+from tests.conftest import Cli, InLab, lines_with, load_report
 from tests.e2e.conftest import COUNTED, Audit
 from tests.e2e.fleet import PASSWORD, TOKEN, WRONG, Fleet, changed
 
@@ -20,19 +24,21 @@ REACH = {
     "deb11": "ok", "deb12": "ok", "deb13": "ok", "deb12-openssh": "ok", "quiet": "ok", "calm": "ok", "jump": "ok", "behind": "ok",
     "rootlogin": "ok", "fine1": "ok", "fine2": "ok", "fine3": "ok", "fine4": "ok", "fine1-openssh": "ok", "noise": "ok", "noise-openssh": "ok",
     "right": "ok", "right-openssh": "ok",
-    "plain": "become refused", "wrong-deb11": "become refused", "wrong-deb12": "become refused", "wrong-deb13": "become refused",
+    "plain": "become refused", "pinned": "become refused",
+    "wrong-deb11": "become refused", "wrong-deb12": "become refused", "wrong-deb13": "become refused",
     "tty": "requires tty", "nopy": "no python",
     "hang": "timeout", "black": "timeout", "nobanner": "timeout", "black-openssh": "timeout", "nobanner-openssh": "timeout",
     "flood": "over limit", "refuse": "refused", "refuse-openssh": "refused", "newkey": "host key", "newkey-openssh": "host key",
     "noauth": "auth", "noauth-openssh": "auth", "nologin": "login refused", "nologin-openssh": "login refused",
     "forced": "forced command", "forced-openssh": "forced command", "cutreply": "cut short", "cutreply-openssh": "cut short",
     "close": "cut short", "busy": "busy", "busy-openssh": "busy", "eater": "start-up noise",
+    "lost": "unresolved", "lost-openssh": "unresolved",
 }  # fmt: skip
 READ = {name for name, reach in REACH.items() if reach in ("ok", "become refused", "requires tty")}
 EXPLAINED = {
     "plain": "read without root", "tty": "requiretty", "nopy": "install python3", "refuse": "is sshd running", "newkey": "CHANGED",
     "newkey-openssh": "CHANGED", "noauth": "user audit", "nologin": "not available", "forced": "nothing", "busy": "Not allowed at this time",
-    "eater": "reads standard input", "nobanner": "no SSH banner", "black": "did not answer", "flood": "more than it may",
+    "eater": "standard input", "nobanner": "no SSH banner", "black": "did not answer", "flood": "more than it may",
 }  # fmt: skip
 
 
@@ -54,13 +60,12 @@ def test_every_host_and_check_has_exactly_one_result_dead_hosts_included(audit: 
     assert not [r for r in report["results"] if r["outcome"] == "error"]
 
 
-def test_hosts_beside_dead_and_hostile_ones_get_what_they_would_get_alone(audit: Audit, in_lab: InLab, store: object) -> None:
-    alone = in_lab("run", audit.fleet.inventory, "-b", "-l", "fine3", "-f", "json", "-o", "-", "--store", store, "--as-of", "2026-11-24") \
-        if "--as-of" in in_lab("run", "--help").stdout else in_lab("run", audit.fleet.inventory, "-b", "-l", "fine3", "-f", "json", "-o", "-", "--store", store)  # fmt: skip
-    import json
-
-    told = {r["check"]: r["outcome"] for r in json.loads(alone.stdout)["results"]}
-    assert told and told == {r["check"]: r["outcome"] for r in audit.report["results"] if r["host"] == "fine3"}
+def test_hosts_beside_dead_and_hostile_ones_get_what_they_would_get_alone(audit: Audit, in_lab: InLab, store: Path) -> None:
+    alone = in_lab("run", audit.fleet.inventory, "-b", "-l", "fine3", "-f", "json", "-o", "-", "--store", store)
+    among = {r["check"]: r["outcome"] for r in audit.report["results"] if r["host"] == "fine3"}
+    fleet_scope = {check.id for check in load((), tables=tables()).checks.values() if check.file.scope == "fleet"}
+    told = {r["check"]: r["outcome"] for r in json.loads(alone.stdout)["results"] if r["check"] not in fleet_scope}
+    assert told and told == {check: outcome for check, outcome in among.items() if check not in fleet_scope}
 
 
 def test_run_ends_with_a_status_that_is_told_and_without_a_traceback(audit: Audit) -> None:
@@ -117,6 +122,22 @@ def test_wrong_password_is_tried_on_one_host_only_and_once(audit: Audit) -> None
     assert sum("not sent again" in detail for detail in told) == len(told) - 1
 
 
+def test_sudoers_line_lets_an_account_without_rights_run_the_probe_as_root_and_nothing_else(
+    fleet_audit: Cli, in_lab: InLab, fleet: Fleet, store: Path
+) -> None:
+    line = fleet_audit("probe", "sudoers", "--account", "plain").stdout
+    fleet.lab.exec("deb12", ["sh", "-c", "cat > /etc/sudoers.d/p && chmod 440 /etc/sudoers.d/p && visudo -cf /etc/sudoers.d/p"], input=line)
+    try:
+        done = in_lab("run", fleet.inventory, "-b", "-l", "pinned", "--check", "ssh-root-login-restricted", "--store", store, "-f", "json", "-o", "-")
+        (host,) = json.loads(done.stdout)["hosts"]
+        assert (host["reach"], host["privileged"]) == ("ok", True), host["detail"]
+        for other in (["id"], ["/usr/bin/python3", "-c", "print(1)"], ["/usr/bin/python3", "-I", "-S", "-c", "print(1)"]):
+            refused = fleet.lab.run(fleet.lab.ssh("deb12", "sudo", "-n", *(f"'{word}'" for word in other), user="plain"))
+            assert refused.returncode == 1, refused.stdout
+    finally:
+        fleet.lab.exec("deb12", ["rm", "/etc/sudoers.d/p"])
+
+
 # --- Transports -------------------------------------------------------------------------------------
 
 
@@ -125,7 +146,8 @@ def test_both_transports_bring_the_same_records(audit: Audit, name: str) -> None
     one, other = audit.records(name), audit.records(f"{name}-openssh")
     assert audit.host(name)["transport"] == "paramiko" and audit.host(f"{name}-openssh")["transport"] == "openssh"
     assert {s: (r[1], r[3]) for s, r in one.items()} == {s: (r[1], r[3]) for s, r in other.items()}
-    still = [s for s, found in sources().items() if s in one and all(p.startswith("/etc") for p in found.args.get("paths", ["/proc"]))]
+    files = [s for s, found in sources().items() if s in one and found.reader == "file"]
+    still = [s for s in files if all(p.startswith(("/etc", "/usr")) for p in sources()[s].args["paths"])]
     assert still and {s: one[s][4] for s in still} == {s: other[s][4] for s in still}
 
 
@@ -140,11 +162,9 @@ def test_no_secret_is_in_the_store_the_report_or_the_output(audit: Audit) -> Non
     for path in [*audit.store.rglob("*"), audit.report_path]:
         if path.is_file():
             data = path.read_bytes()
-            for inflate in (lambda d: zlib.decompressobj().decompress(d), lambda d: zlib.decompressobj(31).decompress(d)):
-                try:
-                    data += inflate(data)
-                except zlib.error:
-                    continue
+            for bits in (zlib.MAX_WBITS, 16 + zlib.MAX_WBITS):  # an object, a gzip file
+                with contextlib.suppress(zlib.error):
+                    data += zlib.decompressobj(bits).decompress(data)
             found[str(path)] = data
     assert len(found) > 20
     assert [(name, word) for name, data in found.items() for word in secrets if word in data] == []
@@ -159,9 +179,12 @@ def test_store_is_for_its_owner_alone(audit: Audit) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "more", "code"),
-    [("fine4", [], 0), ("rootlogin", [], 1), ("rootlogin", ["--fail-on", "critical"], 0), ("refuse", [], 3), ("refuse,fine4", ["--max-unknown", "any"], 0)],
+    [
+        ("fine4", [], 0), ("rootlogin", [], 1), ("rootlogin", ["--fail-on", "critical"], 0), ("refuse", [], 3),
+        ("refuse,fine4", ["--max-unknown", "any"], 0),
+    ],
 )
-def test_exit_status_says_how_it_went(in_lab: InLab, fleet: Fleet, store: object, limit: str, more: list[str], code: int) -> None:
+def test_exit_status_says_how_it_went(in_lab: InLab, fleet: Fleet, store: Path, limit: str, more: list[str], code: int) -> None:
     done = in_lab("run", fleet.inventory, "-b", "-l", limit, "--check", "ssh-root-login-restricted", "--store", store, "-f", "json", *more)
     assert done.returncode == code, done.stdout + done.stderr
     assert lines_with(done.stdout, [f"exit {code}: "])

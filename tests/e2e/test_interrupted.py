@@ -21,7 +21,7 @@ HOSTS = ("calm", "fine1", "fine2", "fine3", "fine4", "hang", "jump", "noise")
 
 
 def arguments(fleet: Fleet, store: Path, hosts: tuple[str, ...]) -> list[object]:
-    return ["run", fleet.inventory, "-b", "-l", ",".join(hosts), "--check", "ssh-root-login-restricted", "--timeout", 8,
+    return ["run", fleet.inventory, "-b", "-l", ",".join(hosts), "--check", "ssh-root-login-restricted", "--timeout", 7,
             "--store", store, "-f", "json", "-o", store.parent / "report.json"]  # fmt: skip
 
 

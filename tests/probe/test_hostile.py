@@ -82,11 +82,12 @@ def test_end_frame_with_any_costs_and_notes_breaks_nothing(end: dict[str, Any], 
 
 
 @pytest.mark.parametrize("head", [
-    {"detail": "\ud800\udfff"}, {"detail": {"a": ["b"] * 5000}}, {"detail": 10**400}, {"detail": "\0\x1b[2J\n" * 2000}, {"exit": 10**300}, {"exit": -(2**63)},
-    {"exit": True}, {"seconds": 10**400, "cpu": -1}, {"seconds": float("nan")},
+    {"detail": "\ud800\udfff"}, {"detail": {"a": ["b"] * 5000}}, {"detail": 10**400}, {"detail": "\0\x1b[2J\n" * 2000},
+    {"exit": 10**300}, {"exit": -(2**63)}, {"exit": True}, {"seconds": 10**400, "cpu": -1}, {"seconds": float("nan")},
 ], ids=range(9))  # fmt: skip
 def test_frame_with_any_header_breaks_nothing(head: dict[str, Any], tmp_path: Path) -> None:
-    evidence = told(lambda n: reply(n, frame(n, {"source": "a", "status": "failed", **head}, b"x"), frame(n, {"source": "", "status": "end"})), tmp_path)
+    failed = {"source": "a", "status": "failed", **head}
+    evidence = told(lambda n: reply(n, frame(n, failed, b"x"), frame(n, {"source": "", "status": "end"})), tmp_path)
     assert evidence.records[0].status is Status.FAILED
 
 
@@ -95,7 +96,8 @@ def test_hello_of_any_kind_breaks_nothing(hello: bytes, tmp_path: Path) -> None:
     told(lambda n: reply(n, frame(n, {"source": "", "status": "end"}), hello=hello), tmp_path)
 
 
-_json = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=8)
+_flat = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_json = st.recursive(_flat, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=8)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)

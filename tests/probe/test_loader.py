@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import os
@@ -37,18 +38,14 @@ def run(argv: list[str], data: bytes, **more: object) -> subprocess.CompletedPro
     # stdin stays open until the end, as over SSH: its end would stop the probe
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more) as child:  # type: ignore[call-overload]
         assert child.stdin and child.stdout and child.stderr
-        try:
+        with contextlib.suppress(BrokenPipeError):
             child.stdin.write(data)
             child.stdin.flush()
-        except BrokenPipeError:
-            pass
         out = child.stdout.read()
         err = child.stderr.read()
         child.wait(20)
-        try:
+        with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-        except BrokenPipeError:
-            pass
         return subprocess.CompletedProcess(argv, child.returncode, out, err)
 
 
@@ -183,7 +180,10 @@ def test_pinned_account_does_not_become_root_with_another_program(pinned: str) -
     assert b"GOT" not in done.stdout and done.returncode == 98
 
 
-@pytest.mark.parametrize("attempt", ["id", "/usr/bin/python3 -c pass", "/usr/bin/python3 -I -S -c pass DIGEST", "/usr/bin/python3 -I -S -c BOOT DIGEST more"])
+PYTHON = "/usr/bin/python3"
+
+
+@pytest.mark.parametrize("attempt", ["id", f"{PYTHON} -c pass", f"{PYTHON} -I -S -c pass DIGEST", f"{PYTHON} -I -S -c BOOT DIGEST more"])
 def test_pinned_account_becomes_root_with_no_other_command(pinned: str, attempt: str) -> None:
     words = attempt.replace("DIGEST", program.digest).split()
     argv = [loader.BOOT if word == "BOOT" else word for word in words]

@@ -201,8 +201,8 @@ def test_fallback_is_read_only_if_the_first_is_not_ok(tmp_path: Path) -> None:
 
 
 def test_source_whose_condition_was_not_asked_for_is_skipped_and_a_fallback_alone_is_read() -> None:
-    sources = [command("first", "true", otherwise=SourceId("second")), command("second", "echo", when_ok=None), command("x", "echo", when_ok=SourceId("first"))]
-    asked = ask(sources, ["second", "x"])
+    first = command("first", "true", otherwise=SourceId("second"))
+    asked = ask([first, command("second", "echo"), command("x", "echo", when_ok=SourceId("first"))], ["second", "x"])
     assert asked.status("second") == "ok" and asked.status("x") == "skipped" and "first" not in asked.reply.frames
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import socket
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from fleet_audit.model import Host, HostEvidence, HostName, Reach, SourceId, Sta
 from fleet_audit.probe import pack
 from fleet_audit.transport import local
 from fleet_audit.transport.dispatch import Dispatch
-from tests.probe.helpers import command, processes_with, source
+from tests.probe.helpers import command, processes_with, source, until
 from tests.sshd import Sshd
 
 pytestmark = pytest.mark.xdist_group("sshd")
@@ -30,7 +31,7 @@ SSH = ("paramiko", "openssh")
 ALL = (*SSH, "local")
 SOURCES = [
     source("passwd", "file", paths=["/etc/passwd"]), source("stat", "stat", globs=["/etc/ssh*"]), command("none", "no-such-tool"),
-    command("fails", "false"), command("hi", "echo", "hi"), command("zeros", "head", "-c", "300000", "/dev/zero"),
+    command("fails", "false"), command("hi", "echo", secrets.token_hex(4)), command("zeros", "head", "-c", "300000", "/dev/zero"),
     command("bytes", "python3", "-c", "import sys;sys.stdout.buffer.write(bytes(range(256))*100)"),
 ]  # fmt: skip
 BYTES = hashlib.sha256(bytes(range(256)) * 100).hexdigest()
@@ -78,7 +79,7 @@ def desk(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_whole_conversation_gives_each_source_and_bytes_as_they_are(desk: Desk, transport: str) -> None:
     evidence = desk.collect(transport)
     assert (evidence.reach, evidence.detail, evidence.transport) == (Reach.OK, "", transport)
-    found = {r.source: r for r in evidence.records}
+    found = {str(r.source): r for r in evidence.records}
     assert {s: r.status for s, r in found.items()} == {s.id: Status.OK for s in SOURCES} | {"none": Status.ABSENT, "fails": Status.FAILED}
     assert found["bytes"].sha256 == BYTES and found["zeros"].size == 300_000 and found["fails"].exit == 1
     assert evidence.privileged is (os.geteuid() == 0)
@@ -247,7 +248,7 @@ def test_after_close_no_socket_no_thread_and_no_process_is_left(sshd: Sshd, tmp_
     while time.monotonic() < end and (_sockets() > before[0] or set(threading.enumerate()) - before[1]):
         time.sleep(0.02)
     assert _sockets() <= before[0] and not {t for t in threading.enumerate() if t.is_alive()} - before[1]
-    assert not processes_with(f"{program.digest}")
+    assert until(lambda: not processes_with(program.digest))
 
 
 def test_lines_word_for_word_are_what_the_shell_gets(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def target(name: object, port: int, address: str = "127.0.0.1") -> Target:
 
 
 def all_of(targets: list[Target], *, ahead: int = 1000, timeout: float = 1.0) -> dict[str, Door]:
-    found = {}
+    found: dict[str, Door] = {}
     for door in open_doors(targets, ahead=ahead, timeout=timeout):
         if door.socket is not None:
             door.socket.close()

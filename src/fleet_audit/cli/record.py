@@ -65,7 +65,8 @@ def write(folder: Path, host: str, evidence: Any, objects: Any) -> None:
             continue
         source = sources()[record.source]
         body = objects.get(record.sha256) if record.sha256 else b""
-        plain = record.status is Status.OK and not {"keep", "grep", "ok_exits"} & set(source.args)
+        conditional = source.when_exists or source.when_ok or source.otherwise
+        plain = record.status is Status.OK and not conditional and not {"keep", "grep", "ok_exits"} & set(source.args)
         if plain and source.reader == "file" and len(source.args["paths"]) == 1:
             path = folder / "files" / source.args["paths"][0].lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)

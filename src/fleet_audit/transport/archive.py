@@ -63,6 +63,7 @@ class Archive:
             return Carried(Reach.UNRESOLVED, str(error))
         settings = {key: node[key] for key in ("force", "exits", "meta")}
         settings |= {"root": str(folder / "files"), "commands": str(folder / "commands"), "sources": str(folder / "sources")}
+        settings["recorded"] = sorted(path.stem for path in (folder / "sources").glob("*.json"))
         match = _DIGEST.search(line)
         boot = (
             "import sys,zlib,hashlib;i=sys.stdin.buffer;print(sys.argv[1],flush=True);"

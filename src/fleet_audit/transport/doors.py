@@ -71,7 +71,7 @@ def open_doors(hosts: Iterable[tuple[Host, str, int]], *, ahead: int, timeout: f
 
         def room() -> int:
             """How many may be begun now."""
-            under_way = [*resolving.values(), *(key.data for key in selector.get_map().values())]
+            under_way: list[Door] = [*resolving.values(), *(key.data for key in selector.get_map().values())]
             young = time.monotonic() - YOUNG_S
             return min(PENDING_CAP - len(under_way), ahead - len(ready) - sum(door._since > young for door in under_way))
 

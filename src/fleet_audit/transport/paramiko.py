@@ -246,8 +246,13 @@ class Paramiko:
             while True:
                 if answer:
                     channel.settimeout(max(0.1, _left(deadline)))
-                    channel.sendall(answer)
-                    sent += len(answer)
+                    try:
+                        channel.sendall(answer)
+                        sent += len(answer)
+                    except TimeoutError:
+                        raise
+                    except OSError:
+                        pass  # it takes no more input; what it said before it ended is still to be read
                 if talk.finished:
                     break
                 channel.settimeout(max(0.1, _left(deadline)))
