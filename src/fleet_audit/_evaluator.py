@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,69 +21,70 @@ MEMORY_LIMIT = 8 << 30
 """Address space: DuckDB's own limit counts buffers only."""
 SUBJECT_CAP = 100
 
-# The order of the design, section 5. `why` says which rule decided, for the reason.
-RESULT = """
-WITH h AS (SELECT host FROM hosts {hosts}),
-a AS (SELECT host, coalesce(bool_or(applies), false) AS yes, coalesce(bool_or(applies IS NULL), true) AS unsure
-      FROM ({applies}) GROUP BY host),
-g AS (SELECT host, count(*) AS n, count(*) FILTER (NOT pass) AS nf, count(*) FILTER (pass IS NULL) AS nu,
-             min({{'pass': pass, 'subject': left(subject::VARCHAR, 200), 'reason': left(reason::VARCHAR, 500)}}, {cap})
-                 FILTER (pass IS DISTINCT FROM true) AS subjects
-      FROM ({query}) GROUP BY host),
-c AS (SELECT host,
-             count(*) FILTER (state = 'complete' AND list_contains({a_tables}, tab)) AS a_read,
-             count(*) FILTER (state = 'complete' AND list_contains({a_absence}, tab)) AS a_absence_read,
-             count(*) FILTER (state = 'complete' AND list_contains({q_absence}, tab)) AS q_absence_read,
-             count(*) FILTER (state = 'complete' AND list_contains({tables}, tab)) AS read,
-             min(tab || ' ' || state || ': ' || reason) FILTER (state <> 'complete' AND list_contains({a_tables}, tab)) AS a_gap,
-             min(tab || ' ' || state || ': ' || reason) FILTER (state <> 'complete' AND list_contains({tables}, tab)) AS gap
-      FROM _coverage GROUP BY host)
-SELECT h.host,
-  CASE WHEN a.host IS NULL OR a.unsure THEN 'applies'
-       WHEN coalesce(c.a_absence_read, 0) < len({a_absence}) THEN 'applies'
-       WHEN NOT a.yes AND coalesce(c.a_read, 0) < len({a_tables}) THEN 'applies'
-       WHEN NOT a.yes THEN 'notapplicable'
-       WHEN coalesce(c.q_absence_read, 0) < len({q_absence}) THEN 'gap'
-       WHEN g.nf > 0 THEN 'fail'
-       WHEN coalesce(c.read, 0) < len({tables}) THEN 'gap'
-       WHEN g.nu > 0 THEN 'null'
-       WHEN coalesce(g.n, 0) = 0 THEN 'none'
-       ELSE 'pass' END AS why,
-  coalesce(g.n, 0), coalesce(g.nf, 0), coalesce(g.nu, 0), coalesce(c.a_gap, ''), coalesce(c.gap, ''), g.subjects
-FROM h LEFT JOIN a USING (host) LEFT JOIN g USING (host) LEFT JOIN c USING (host) ORDER BY h.host
-"""
-
-
-def statement(check: Mapping[str, Any], hosts: Sequence[str] | None) -> str:
-    """The one statement that decides a check for some hosts, None for all."""
-    everywhere = "SELECT host, true AS applies FROM hosts"
-    return RESULT.format(
-        hosts="" if hosts is None else "WHERE list_contains($_hosts, host)",
-        applies=check["applies"] or everywhere,
-        query=check["query"],
-        cap=SUBJECT_CAP,
-        **{name: _list(check[name]) for name in ("a_tables", "a_absence", "q_absence", "tables")},
-    )
-
-
-def _list(names: Sequence[str]) -> str:
-    """Table names, which are ours, as a SQL list."""
-    return f"[{', '.join(repr(n) for n in names)}]::VARCHAR[]"
+APPLIES = """SELECT host, coalesce(bool_or(applies), false), coalesce(bool_or(applies IS NULL), true)
+FROM ({applies}) GROUP BY host"""
+SUBJECTS = f"""SELECT host, count(*), count(*) FILTER (NOT pass), count(*) FILTER (pass IS NULL),
+  min({{{{'pass': pass, 'subject': left(subject::VARCHAR, 200), 'reason': left(reason::VARCHAR, 500)}}}}, {SUBJECT_CAP})
+    FILTER (pass IS DISTINCT FROM true)
+FROM ({{query}}) GROUP BY host"""
+"""Exact counts, and the first subjects that are no pass: failures before what is not known, then by name."""
 
 
 def decide(facts: Facts, check: Mapping[str, Any]) -> list[list[Any]]:
-    """The rows of one check: host, why, counts, gaps, subjects."""
+    """The rows of one check: host, why, counts, gap, subjects."""
     rows: list[list[Any]] = []
+    coverage = facts.coverage()
     for group in check["sets"]:
-        values = dict(group["params"])
-        if group["hosts"] is not None:
-            values["_hosts"] = group["hosts"]
-        for host, why, n, failed, null, a_gap, gap, subjects in facts.connection.execute(
-            statement(check, group["hosts"]), values
-        ).fetchall():
-            found = [[s["pass"], s["subject"], s["reason"]] for s in subjects or ()] if why in ("fail", "null") else []
-            rows.append([host, why, n, failed, null, a_gap if why == "applies" else gap if why == "gap" else "", found])
+        run = facts.connection.execute
+        applies = None
+        if check["applies"]:
+            found = run(APPLIES.format(applies=check["applies"]), _bound(group, "applies")).fetchall()
+            applies = {host: (yes, unsure) for host, yes, unsure in found}
+        subjects = {row[0]: row[1:] for row in run(SUBJECTS.format(query=check["query"]), _bound(group, "query")).fetchall()}
+        for host in sorted(coverage if group["hosts"] is None else group["hosts"]):
+            count, failed, null, worst = subjects.get(host, (0, 0, 0, None))
+            states = coverage.get(host, {})
+            why, gap = rule(check, states, (True, False) if applies is None else applies.get(host, (False, True)), count, failed, null)
+            shown = [[s["pass"], s["subject"], s["reason"]] for s in worst or ()] if why in ("fail", "null") else []
+            rows.append([host, why, count, failed, null, gap, shown])
     return rows
+
+
+def rule(check: Mapping[str, Any], states: Mapping[str, tuple[str, str]], applies: tuple[bool, bool], count: int, failed: int,
+         null: int) -> tuple[str, str]:  # fmt: skip
+    """What decides a host's result, and the gap if one does: the order of the design, section 5.
+
+    `states` is {table: (coverage, reason)} of the host; a table without a record is not complete.
+    """
+
+    def gap(*names: str) -> str | None:
+        for table in sorted(t for name in names for t in check[name]):
+            state, reason = states.get(table, ("none", "not read"))
+            if state != "complete":
+                return f"{table} {state}: {reason}"
+        return None
+
+    yes, unsure = applies
+    if (missing := gap("a_absence") or (gap("a_tables") if unsure or not yes else None)) is not None:
+        return "applies", missing
+    if unsure:
+        return "applies", ""
+    if not yes:
+        return "notapplicable", ""
+    if (missing := gap("q_absence")) is not None:
+        return "gap", missing
+    if failed:
+        return "fail", ""
+    if (missing := gap("tables")) is not None:
+        return "gap", missing
+    if null:
+        return "null", ""
+    return ("pass" if count else "none"), ""
+
+
+def _bound(group: Mapping[str, Any], statement: str) -> dict[str, Any]:
+    """The parameters that a statement names."""
+    return {name: group["params"][name] for name in group[statement]}
 
 
 def main() -> None:

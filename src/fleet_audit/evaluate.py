@@ -150,7 +150,6 @@ class Evaluator:
 
     def _sets(self, check: Check, hosts: Sequence[HostName]) -> list[dict[str, Any]]:
         """Hosts grouped by the distinct values of the check's parameters; mostly one group."""
-        bound = check.query.bound | (check.applies.bound if check.applies else frozenset())
         groups: dict[str, tuple[dict[str, Any], list[str]]] = {}
         for host in hosts:
             values = self.values(check, self.hosts[host] if check.file.scope == "host" else ())
@@ -160,7 +159,7 @@ class Evaluator:
         found = []
         for values, members in groups.values():
             params = {**values, **check.hidden(values), "as_of": self.as_of.isoformat(sep=" ")}
-            found.append({"params": {k: v for k, v in params.items() if k in bound}, "hosts": None if len(groups) == 1 else members})
+            found.append(set_of(check, params, None if len(groups) == 1 else members))
         return found
 
     def values(self, check: Check, groups: Sequence[str]) -> dict[str, Parameter]:
@@ -195,6 +194,14 @@ def spec_of(check: Check) -> dict[str, Any]:
         "a_tables": sorted((applies.tables if applies else set()) - BUILT_IN_TABLES),
         "a_absence": sorted((applies.absence if applies else set()) - BUILT_IN_TABLES),
         "q_absence": sorted(check.query.absence - BUILT_IN_TABLES), "tables": sorted(check.tables),
+    }  # fmt: skip
+
+
+def set_of(check: Check, params: Mapping[str, Any], hosts: list[str] | None) -> dict[str, Any]:
+    """Hosts that share the values of a check's parameters (None: all), and which of them each statement names."""
+    return {
+        "params": dict(params), "hosts": hosts, "query": sorted(check.query.bound),
+        "applies": sorted(check.applies.bound) if check.applies else [],
     }  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +86,12 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def to_json(evidence: HostEvidence) -> dict[str, Any]:
     """A host's evidence as a JSON value."""
-    value = asdict(evidence)
-    value["costs"] = dict(evidence.costs)
-    value["records"] = [
-        [r.source, str(r.status), r.detail, r.exit, r.sha256, r.size, r.seconds, r.cpu_seconds] for r in evidence.records
-    ]
-    return value
+    return {
+        "host": evidence.host, "reach": str(evidence.reach), "detail": evidence.detail, "privileged": evidence.privileged,
+        "transport": evidence.transport, "costs": dict(evidence.costs), "notes": list(evidence.notes),
+        "started_at": evidence.started_at, "seconds": evidence.seconds,
+        "records": [[r.source, str(r.status), r.detail, r.exit, r.sha256, r.size, r.seconds, r.cpu_seconds] for r in evidence.records],
+    }  # fmt: skip
 
 
 def from_json(value: dict[str, Any]) -> HostEvidence:

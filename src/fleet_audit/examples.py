@@ -15,7 +15,7 @@ from typing import Any
 
 from fleet_audit._evaluator import decide
 from fleet_audit.checks import Check, check_params
-from fleet_audit.evaluate import judge, spec_of
+from fleet_audit.evaluate import judge, set_of, spec_of
 from fleet_audit.facts.base import Bundle, Column, Extract, Table, extract
 from fleet_audit.model import Coverage, FleetAuditError, HostName, Outcome, Result
 from fleet_audit.tables import DatabaseError, Facts
@@ -194,10 +194,9 @@ def _results(check: Check, fleet: list[Trial], facts: Facts) -> Iterator[tuple[T
         values = {**check.file.params, **dict(trial.params)}
         bound = {**values, **check.hidden(values), "as_of": trial.as_of.isoformat(sep=" ")}
         groups.setdefault(repr(sorted(bound.items(), key=str)), (bound, []))[1].append(trial)
-    names = check.query.bound | (check.applies.bound if check.applies else frozenset())
     spec = spec_of(check)
     for bound, members in groups.values():
-        spec["sets"] = [{"params": {k: v for k, v in bound.items() if k in names}, "hosts": [t.host for t in members]}]
+        spec["sets"] = [set_of(check, bound, [t.host for t in members])]
         rows = {row[0]: row for row in decide(facts, spec)}
         for trial in members:
             yield trial, judge(check, trial.host, rows[trial.host])[0]

@@ -95,7 +95,7 @@ def _parser() -> duckdb.DuckDBPyConnection:
 def _rewrite(text: str, edits: list[tuple[int, int, str]]) -> str:
     """Apply (byte offset, byte length, replacement), which do not overlap."""
     data = text.encode()
-    for start, length, new in sorted(edits, reverse=True):
+    for start, length, new in sorted(set(edits), reverse=True):  # CASE $p WHEN names one place several times
         data = data[:start] + new.encode() + data[start + length :]
     return data.decode()
 
@@ -280,6 +280,8 @@ class _Walker:
             if self.types is not None and parameter not in self.types:
                 raise SqlError(f"parameter ${parameter} is not declared in params")
             self.parameters.add(parameter)
+        if any(start == node["query_location"] for start, _, _ in self.edits):
+            return  # CASE names its operand once for each branch
         name = f"{self.prefix}_{len(self.version_keys)}"
         self.bound.add(name)
         self.version_keys[name] = (arguments[0]["literal"]["text"], literal, parameter)

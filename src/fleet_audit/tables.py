@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Facts:
             columns = ", ".join(f'"{c.name}" {c.type}' for c in table.columns)
             run(f"CREATE TABLE _rows_{table.name} (content VARCHAR, ordinal BIGINT, {columns})").fetchall()
         self._buffers: dict[str, list[tuple[Any, ...]]] = {}
+        self._states: dict[str, dict[str, tuple[str, str]]] | None = None
 
     def add_host(self, name: HostName, groups: Sequence[str], *, expected: bool = True) -> None:
         """Make a host known; one without any facts is `unreached` in every table."""
@@ -88,6 +90,14 @@ class Facts:
                 f"CREATE OR REPLACE VIEW {table.name} AS SELECT c.host, {columns} FROM _coverage c "
                 f"JOIN _rows_{table.name} r ON r.content = c.content WHERE c.tab = '{table.name}'"
             ).fetchall()
+
+    def coverage(self) -> dict[str, dict[str, tuple[str, str]]]:
+        """{host: {table: (state, reason)}} of all hosts, those without a record included; read once."""
+        if self._states is None:
+            self._states = {host: {} for (host,) in self.connection.execute("SELECT host FROM hosts").fetchall()}
+            for host, table, state, reason in self.connection.execute("SELECT host, tab, state, reason FROM _coverage").fetchall():
+                self._states.setdefault(host, {})[table] = (state, reason)
+        return self._states
 
     def save(self, folder: Path) -> None:
         """Write Parquet files, each sorted so that the same facts give the same bytes."""
@@ -127,21 +137,27 @@ class Facts:
             self.connection.execute(statement).fetchall()
 
 
+@cache
+def _scratch() -> duckdb.DuckDBPyConnection:
+    """A database for reading and writing files of one table, shared because opening one takes 15 ms."""
+    return connect()
+
+
 def write_rows(path: Path, columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Write rows, in the order given, as a Parquet file with these columns and SQL types."""
-    connection = connect()
-    connection.execute(f"CREATE TABLE t ({', '.join(f'{n} {t}' for n, t in columns.items())})").fetchall()
+    connection = _scratch()
+    connection.execute(f"CREATE OR REPLACE TABLE t ({', '.join(f'{n} {t}' for n, t in columns.items())})").fetchall()
     if rows := list(rows):
         appender = connection.appender("t")
         appender.append_rows(rows)
         appender.flush()
     connection.execute(f"COPY t TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd)").fetchall()
-    connection.close()
+    connection.execute("DROP TABLE t").fetchall()
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """The rows of a Parquet file; a column that it lacks is NULL. Raises `FleetAuditError` if it is broken."""
-    connection = connect()
+    connection = _scratch()
     try:
         source = f"read_parquet('{_quoted(path)}')"
         there = {c[0] for c in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
@@ -149,8 +165,6 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         return connection.execute(f"SELECT {chosen} FROM {source}").fetchall()
     except duckdb.Error as error:
         raise FleetAuditError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    finally:
-        connection.close()
 
 
 def content_id(table: str, parts: Iterable[object]) -> str:

@@ -89,6 +89,13 @@ class Bundle:
             self.gaps.append(str(unread))
             return None
 
+    def line(self, source: Source) -> str | None:
+        """The text of a file of one line: None and a gap if it was cut short or could not be read."""
+        if self.item(source).status is Status.TRUNCATED:
+            self.gap(source, self.item(source).detail or "cut short")
+            return None
+        return self.try_body(source)
+
     def document(self, source: Source) -> Any:
         """The JSON of a source that must have been read."""
         text = self.body(source)

@@ -106,19 +106,26 @@ class RebootRequired:
 def parse_running(evidence: Bundle) -> Iterable[KernelRunning]:
     """One row."""
     release = value(evidence.body(RELEASE))
-    if release is None or len(release.split()) != 1:
-        raise NotUnderstood("kernel-release: not one word")
-    signature = (evidence.try_body(SIGNATURE) or "").split()
-    booted = re.search(r"^btime (\d+)$", evidence.try_body(BOOTED) or "", re.M)
-    yield KernelRunning(
-        release, signature[1] if len(signature) >= 2 else None, value(evidence.try_body(VERSION)),
-        integer(evidence.try_body(TAINTED)), utc(int(booted[1])) if booted else None,
-    )  # fmt: skip
+    if release is None or not re.fullmatch(r"[0-9][0-9A-Za-z.+_~-]*", release) or evidence.gaps:
+        raise NotUnderstood("kernel-release: not a whole release")
+    signature, tainted, booted = (evidence.line(source) for source in (SIGNATURE, TAINTED, BOOTED))
+    upload = re.fullmatch(r"Ubuntu (\d\S+) \S+\s*", signature or "")
+    if signature is not None and upload is None:
+        evidence.gap(SIGNATURE, "not understood")
+    mask, when = integer(tainted), re.fullmatch(r"btime (\d{1,12})\s*", booted or "")
+    if tainted is not None and mask is None:
+        evidence.gap(TAINTED, "not a number")
+    if booted is not None and when is None:
+        evidence.gap(BOOTED, "not a time")
+    yield KernelRunning(release, upload[1] if upload else None, value(evidence.line(VERSION)), mask, utc(int(when[1])) if when else None)
 
 
 def parse_cmdline(evidence: Bundle) -> Iterable[KernelParameter]:
     """A row per word; quotes keep blanks together."""
-    for position, word in enumerate(re.findall(r'(?:[^\s"]|"[^"]*")+', evidence.body(CMDLINE))):
+    text = evidence.body(CMDLINE).rstrip("\n")
+    if not text.isprintable():
+        raise NotUnderstood("kernel-cmdline: not a line of text")
+    for position, word in enumerate(re.findall(r'(?:[^\s"]|"[^"]*")+', text)):
         name, _, text = word.partition("=")
         yield KernelParameter(name, text, position)
 

@@ -45,6 +45,8 @@ class Package:
 def dpkg_packages(evidence: Bundle) -> Iterator[Package]:
     """Installed packages of a dpkg system; none if it is none."""
     text = evidence.optional(DPKG)
+    if text and not re.search(r"^Package: ", text, re.M):
+        raise NotUnderstood("dpkg-status: no package in it")
     for fields in stanzas(text or ""):
         if "unread" in fields:
             evidence.gap(DPKG, fields["unread"])

@@ -33,6 +33,7 @@ ENV = {"PATH": ":".join(PATH), "LC_ALL": "C", "LANG": "C", "LANGUAGE": "C", "TZ"
 NETWORK_FS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "beegfs", "gpfs", "wekafs", "glusterfs",
               "panfs", "orangefs", "ocfs2", "gfs2", "autofs", "ncpfs", "coda")
 FILE_READERS = ("file", "files", "stat", "attrs", "stanzas", "sockets")
+FLUSH_AFTER = 0.25  # seconds that a frame may wait for others
 RAW_LIMIT = 512 << 20  # bytes that one source may read on the node, whatever it keeps
 
 
@@ -677,14 +678,22 @@ class Probe:
         self.running = []
         self.raw = 0
         self.worker_jobs = []
+        self.out, self.flushed = bytearray(), CLOCK
         self.nvml_blob, self.nvml_need, self.incoming = None, 0, bytearray()
         self.pid1 = cpu_of(1)
 
     # Output
 
     def write(self, data):
-        while data:
-            data = data[os.write(1, data):]
+        """Frames leave together: each packet costs the controller more than the bytes in it."""
+        self.out += data
+        if len(self.out) >= 1 << 16:
+            self.flush()
+
+    def flush(self):
+        while self.out:
+            del self.out[:os.write(1, self.out)]
+        self.flushed = time.monotonic()
 
     def emit(self, head, body):
         name = head["source"]
@@ -765,6 +774,7 @@ class Probe:
                 if not self.nvml_need:
                     self.nvml_need = -1
                     self.write(("\nW%s nvml\n" % self.nonce).encode())
+                    self.flush()
                 return
             import hashlib
             source = zlib.decompressobj().decompress(self.nvml_blob, 8 << 20)
@@ -921,7 +931,11 @@ class Probe:
             self.schedule(libc)
             fds = [0, wake] + [fd for c in self.running for fd in c.pipes]
             until = min([self.end] + [c.deadline for c in self.running] + [c.ended[1] + 0.2 for c in self.running if c.ended])
+            if self.out:
+                until = min(until, self.flushed + FLUSH_AFTER)
             ready = select.select(fds, [], [], max(0.0, min(until - now, 1.0)))[0]
+            if self.out and time.monotonic() >= self.flushed + FLUSH_AFTER:
+                self.flush()
             if 0 in ready and not self.stdin():
                 os._exit(96)
             if wake in ready:
@@ -959,6 +973,7 @@ class Probe:
                  "seconds": round(time.monotonic() - CLOCK, 4), "raw_bytes": self.raw, "rss_kib": peak_kib()}
         self.frame({"source": "", "status": "end", "costs": costs, "notes": self.notes, "answered": len(self.status)}, b"")
         self.write(("\nZ%s\n" % self.nonce).encode())
+        self.flush()
 
 
 def children():
@@ -1010,8 +1025,11 @@ def main(stream):
     os.set_blocking(bell, False)
     signal.set_wakeup_fd(bell)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    probe.run(libc, wake)
-    probe.close()
+    try:
+        probe.run(libc, wake)
+        probe.close()
+    finally:
+        probe.flush()
 
 
 if "i" in globals():

@@ -20,6 +20,7 @@ from typing import Any
 
 BROKEN_LIMIT = 64
 HEADER_CAP = 64 << 10
+_SIZES = re.compile(rb"(\d{1,8}) (\d{1,9}) ([0-9a-f]{8})\n")
 _COSTS = ("cpu_self", "cpu_children", "cpu_init", "rss_kib", "rss_children_kib", "seconds", "raw_bytes")
 _STATUS = {"ok", "absent", "denied", "failed", "timeout", "truncated", "skipped", "end"}
 
@@ -56,14 +57,18 @@ class Reply:
 def decode(data: bytes, nonce: str, *, cap: int = 32 << 20, cap_source: int = 4 << 20) -> Reply:
     """All whole frames of a reply; never raises, whatever the bytes."""
     reply = Reply()
-    marker = re.compile(rb"\nFA1 " + nonce.encode() + rb" ([^\n]{0,4096})\n")
-    match = marker.search(data)
-    if match is None:
+    marker, prefix = b"\nFA1 " + nonce.encode() + b" ", b"\nF" + nonce.encode() + b" "
+    at = data.find(marker)
+    end = data.find(b"\n", at + len(marker), at + len(marker) + 4096) if at >= 0 else -1
+    if end < 0:
         return reply
-    reply.hello = _json(match[1]) or {}
-    head = re.compile(rb"\nF" + nonce.encode() + rb" (\d{1,8}) (\d{1,9}) ([0-9a-f]{8})\n")
-    position, left = match.end(), cap
-    while (match := head.search(data, position)) and reply.broken < BROKEN_LIMIT:
+    reply.hello = _json(data[at + len(marker) : end]) or {}
+    position, left = end, cap
+    while reply.broken < BROKEN_LIMIT and (at := data.find(prefix, position)) >= 0:
+        position = at + len(prefix)
+        match = _SIZES.match(data, position)
+        if match is None:
+            continue
         position = match.end()
         header_size, body_size = int(match[1]), int(match[2])
         stop = position + header_size + body_size

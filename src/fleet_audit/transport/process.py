@@ -86,6 +86,8 @@ class _Exchange:
                     self._write()
                 else:
                     self._read(fd)
+        if any(fd == self._err for fd, _ in self._poll.poll(0)):
+            self._read(self._err)
         return True
 
     def _write(self) -> None:
@@ -107,7 +109,7 @@ class _Exchange:
         self.received += len(chunk)
         if fd == self._err:
             self.stderr += chunk[: max(0, STDERR_CAP - len(self.stderr))]
-        if not self.talk.finished:
+        if fd == self._err or not self.talk.finished:  # a diagnosis may come with the last line
             self.pending += self._streams[fd](chunk)
 
 
