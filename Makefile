@@ -26,6 +26,7 @@ test-fast: $(READY) ## The inner loop: no SSH hosts, no browser
 
 lint: $(READY) ## Style, format of documents, and who may import whom
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 

@@ -39,9 +39,7 @@ def run() -> Result:
                     walls.append(done.cost.wall)
                     nodes.append((done.node_cpu or 0.0) / size)
         workload = hosts.workload
-    per_host = {
-        name: (median(costs[MANY]) - median(costs[FEW])) / (MANY - FEW) for name, costs in (("ours", ours), ("bare", bare))
-    }
+    per_host = {name: (median(costs[MANY]) - median(costs[FEW])) / (MANY - FEW) for name, costs in (("ours", ours), ("bare", bare))}
     detail = [workload]
     for name, costs in (("fleet-audit run", ours), ("bare paramiko", bare)):
         detail += [f"{name}, {size} hosts: {spread(costs[size])} of controller CPU" for size in (FEW, MANY)]

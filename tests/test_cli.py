@@ -16,6 +16,8 @@ import pytest
 from .conftest import MAIN, Cli, cli_environment, load_report
 from .factory import write_check
 
+pytestmark = pytest.mark.slow
+
 HERE = ["--check", "ssh-root-login-restricted"]
 
 
@@ -34,7 +36,9 @@ def _archive(folder: Path, name: str, **files: str) -> Path:
 @pytest.fixture
 def checks_dir(tmp_path: Path) -> Path:
     """One check on os-release, and one on the kernel's command line."""
-    write_check(tmp_path / "mine/os", "os-is-good", query="SELECT host, id AS subject, id = 'good' AS pass, 'id is ' || id AS reason FROM os")
+    write_check(
+        tmp_path / "mine/os", "os-is-good", query="SELECT host, id AS subject, id = 'good' AS pass, 'id is ' || id AS reason FROM os"
+    )
     write_check(tmp_path / "mine/os", "kernel-is-quiet", severity="low", none="fail",
                 query="SELECT host, name AS subject, true AS pass, name AS reason FROM kernel_parameters WHERE name = 'quiet'")  # fmt: skip
     return tmp_path / "mine"
@@ -56,13 +60,20 @@ def _mine(checks_dir: Path, store: Path) -> list[object]:
     return ["--checks", checks_dir, "--check", "os-is-good", "--check", "kernel-is-quiet", "--store", store]
 
 
-def test_every_host_and_check_has_one_result_and_the_dead_are_in_it(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path) -> None:
+def test_every_host_and_check_has_one_result_and_the_dead_are_in_it(
+    fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path
+) -> None:
     done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-f", "json", "-o", tmp_path / "r.json")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     report = load_report(tmp_path / "r.json")
     found = {(r["host"], r["check"]): r["outcome"] for r in report["results"]}
     assert len(report["results"]) == len(found) == 8
-    assert {h: found[h, "os-is-good"] for h in ("good", "bad", "dark", "lost")} == {"good": "pass", "bad": "fail", "dark": "unknown", "lost": "unknown"}
+    assert {h: found[h, "os-is-good"] for h in ("good", "bad", "dark", "lost")} == {
+        "good": "pass",
+        "bad": "fail",
+        "dark": "unknown",
+        "lost": "unknown",
+    }
     reach = {h["name"]: h["reach"] for h in report["hosts"]}
     assert reach == {"good": "ok", "bad": "ok", "dark": "ok", "lost": "unresolved"}
     assert "node.toml" in next(h["detail"] for h in report["hosts"] if h["name"] == "lost")
@@ -111,7 +122,13 @@ def test_query_reads_facts_and_nothing_else(fleet_audit: Cli, inventory: Path, c
     fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
     done = fleet_audit("query", "SELECT host, id FROM os ORDER BY host", "--store", store, "--format", "json")
     assert json.loads(done.stdout) == [{"host": "bad", "id": "bad"}, {"host": "good", "id": "good"}]
-    for statement in ("SELECT * FROM read_text('/etc/passwd')", "DROP TABLE os", "SELECT * FROM '/etc/passwd'", "SELECT * FROM nope", "SELEC"):
+    for statement in (
+        "SELECT * FROM read_text('/etc/passwd')",
+        "DROP TABLE os",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM nope",
+        "SELEC",
+    ):
         done = fleet_audit("query", statement, "--store", store)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), statement
 
@@ -171,7 +188,9 @@ def test_bad_input_is_a_clear_message_and_status_2(fleet_audit: Cli, crooked: Pa
     assert done.stderr.startswith(("fleet-audit: ", "Usage: "))
 
 
-def test_a_broken_archive_is_named_and_the_others_are_read(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path) -> None:
+def test_a_broken_archive_is_named_and_the_others_are_read(
+    fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path
+) -> None:
     (tmp_path / "nodes/bad/node.toml").write_text("name = \n")
     done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-v", "-f", "json", "-o", tmp_path / "r.json")
     hosts = {h["name"]: h for h in load_report(tmp_path / "r.json")["hosts"]}
@@ -208,7 +227,9 @@ def test_a_locale_without_blocks_gets_ascii(fleet_audit: Cli, inventory: Path, c
 
 
 def test_a_pipe_that_closes_is_no_error(tmp_path: Path) -> None:
-    done = subprocess.run(["sh", "-c", '"$0" "$@" | head -c 1', *MAIN, "probe", "show"], env=cli_environment(), capture_output=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", '"$0" "$@" | head -c 1', *MAIN, "probe", "show"], env=cli_environment(), capture_output=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -259,8 +280,13 @@ def test_an_internal_failure_is_status_4(fleet_audit: Cli, inventory: Path, chec
     """A store that vanishes under the run is nobody's bad input."""
     if shutil.which("python3") is None:
         pytest.skip("the mirror lacks python3")
-    script = "import fleet_audit.extract as e\ndef broken(*a): raise RuntimeError('planted')\ne.build = broken\nfrom fleet_audit.cli.main import main; main()"
+    broken = "import fleet_audit.extract as e\ndef broken(*a): raise RuntimeError('planted')\ne.build = broken\n"
+    script = broken + "from fleet_audit.cli.main import main; main()"
     done = subprocess.run(
-        [MAIN[0], "-c", script, *map(str, ["run", inventory, *_mine(checks_dir, store), "-q"])], env=cli_environment(), capture_output=True, text=True, check=False
+        [MAIN[0], "-c", script, *map(str, ["run", inventory, *_mine(checks_dir, store), "-q"])],
+        env=cli_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, "Traceback" in done.stderr, "planted" in done.stderr) == (4, False, True)

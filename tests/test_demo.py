@@ -24,6 +24,8 @@ from fleet_audit.transport.archive import load_node
 from tests.conftest import MAIN, SRC, Cli, cli_environment, load_report
 from tests.factory import write_check
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).parent.parent / "demo"
 NODES = sorted(path.name for path in (DEMO / "nodes").iterdir())
 SILENT = "train-05"

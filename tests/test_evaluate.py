@@ -100,7 +100,8 @@ def test_version_keys_and_ages_are_bound(tmp_path: Path) -> None:
     from .factory import AS_OF
 
     hosts = {
-        f"h{days}": {"kernel_running": rows("kernel_running", {"release": "@", "booted_at": AS_OF - timedelta(days=days)})} for days in (1, 3)
+        f"h{days}": {"kernel_running": rows("kernel_running", {"release": "@", "booted_at": AS_OF - timedelta(days=days)})}
+        for days in (1, 3)
     }
     assert isinstance(AS_OF, datetime)
     assert outcomes(decide(tmp_path, [check], hosts)) == {("a-check", "h1"): Outcome.PASS, ("a-check", "h3"): Outcome.FAIL}
@@ -150,7 +151,8 @@ def test_a_host_that_breaks_a_query_stands_alone(tmp_path: Path) -> None:
 
 
 def test_a_query_that_takes_too_long_is_an_error_for_its_check_alone(tmp_path: Path) -> None:
-    query = "SELECT host, 'x' AS subject, (SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b) > 0 AS pass, 'x' AS reason FROM hosts"
+    slow_sum = "(SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b)"
+    query = f"SELECT host, 'x' AS subject, {slow_sum} > 0 AS pass, 'x' AS reason FROM hosts"
     slow, sound = make_check(tmp_path / "a", query=query), make_check(tmp_path / "b", "b-check", query=QUERY)
     found = decide(tmp_path, [slow, sound], {"h": {"packages": _packages("good")}}, seconds=1.0)
     assert outcomes(found) == {("a-check", "h"): Outcome.ERROR, ("b-check", "h"): Outcome.PASS}

@@ -11,6 +11,8 @@ import pytest
 from fleet_audit import inventory
 from fleet_audit.model import Become, FleetAuditError, Secret
 
+pytestmark = pytest.mark.slow
+
 VAULT = "$ANSIBLE_VAULT;1.1;AES256"
 
 
@@ -73,8 +75,7 @@ def test_one_host_and_port_in_a_list() -> None:
 def test_ini_groups_and_variables(tmp_path: Path) -> None:
     path = write(
         tmp_path / "hosts",
-        "bare\n[gpu]\nn[1:2] ansible_host=10.0.0.1 ansible_port=2200\n[gpu:vars]\nansible_user=audit\n"
-        "[site:children]\ngpu\n",
+        "bare\n[gpu]\nn[1:2] ansible_host=10.0.0.1 ansible_port=2200\n[gpu:vars]\nansible_user=audit\n[site:children]\ngpu\n",
     )
     write(tmp_path / "group_vars" / "gpu.yml", "ansible_ssh_private_key_file: ~/key\nrack: r7\n")
     write(

@@ -42,7 +42,8 @@ def test_dpkg_keys_sort_as_dpkg_does(seed: int) -> None:
     versions = [v for v in _random(seed, "019aZ.+~", "0123", "01a~+.", 60) if key("dpkg", v)]
     pairs = list(zip(versions, versions[7:] + versions[:7], strict=True)) + list(zip(versions, reversed(versions), strict=True))
     script = "".join(
-        f"dpkg --compare-versions '{a}' lt '{b}' && echo -1 || {{ dpkg --compare-versions '{a}' eq '{b}' && echo 0 || echo 1; }}\n" for a, b in pairs
+        f"dpkg --compare-versions '{a}' lt '{b}' && echo -1 || {{ dpkg --compare-versions '{a}' eq '{b}' && echo 0 || echo 1; }}\n"
+        for a, b in pairs
     )
     native = subprocess.run(["sh"], input=script, text=True, capture_output=True, check=True).stdout.split()
     assert [(a, b, int(n)) for (a, b), n in zip(pairs, native, strict=True)] == [(a, b, _order("dpkg", a, b)) for a, b in pairs]
@@ -84,7 +85,9 @@ def test_trailing_zeros_are_no_difference_in_dotted() -> None:
     assert key("dotted", "580.95") == key("dotted", "580.95.0")
 
 
-@pytest.mark.parametrize(("kind", "text"), [("dotted", "1.2rc"), ("dotted", ""), ("dpkg", "a:1"), ("dpkg", "1 2"), ("pep440", "x"), ("rpm", "")])
+@pytest.mark.parametrize(
+    ("kind", "text"), [("dotted", "1.2rc"), ("dotted", ""), ("dpkg", "a:1"), ("dpkg", "1 2"), ("pep440", "x"), ("rpm", "")]
+)
 def test_what_is_no_version_has_no_key(kind: str, text: str) -> None:
     assert key(kind, text) is None
 

@@ -30,7 +30,9 @@ def test_a_built_wheel_finds_its_checks_and_runs(tmp_path: Path) -> None:
     env |= {"PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
     script = "import fleet_audit; assert 'site' in fleet_audit.__file__; from fleet_audit.cli.main import main; main()"
     run = [sys.executable, "-c", script]
-    listed = subprocess.run([*run, "checks", "list", "--format", "json"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        [*run, "checks", "list", "--format", "json"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert listed.returncode == 0, listed.stderr
     assert {c["id"] for c in json.loads(listed.stdout)} == {Path(n).stem for n in shipped if not n.startswith("profiles/")}
     one = [*run, "run", "--check", "ssh-root-login-restricted", "--store", str(tmp_path / "store"), "-f", "json", "-o", "-", "-q"]

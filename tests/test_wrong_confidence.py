@@ -74,7 +74,7 @@ def _report(results: list[tuple[str, Outcome]], severity: Severity = Severity.HI
     """A synthetic report of one check on hosts with these outcomes."""
     from .report.factory import report
 
-    return report({host: outcome for host, outcome in results}, severity)
+    return report(dict(results), severity)
 
 
 def test_row_6_not_applicable_never_counts_as_pass() -> None:
@@ -87,7 +87,8 @@ def test_row_7_every_outcome_that_is_no_pass_has_a_reason(tmp_path: Path) -> Non
     check = make_check(tmp_path, query=QUERY, applies="SELECT host, id = 'a' AS applies FROM os")
     full = {"os": rows("os", {"id": "a"})}
     hosts = {
-        "gap": {**full, "packages": rows("packages", coverage=Coverage.NONE, reason="dpkg-status denied")}, "none": {**full, "packages": rows("packages")},
+        "gap": {**full, "packages": rows("packages", coverage=Coverage.NONE, reason="dpkg-status denied")},
+        "none": {**full, "packages": rows("packages")},
         "na": {"os": rows("os", {"id": "b"}), "packages": rows("packages")}, "unsure": {"os": rows("os", coverage=Coverage.NONE)}, "void": {},
         "fail": {**full, "packages": rows("packages", {"manager": "bad"})},
     }  # fmt: skip

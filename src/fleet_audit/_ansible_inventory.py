@@ -85,11 +85,7 @@ def set_vault_secrets(loader: Any, password_file: str | None) -> None:
     from ansible.parsing import vault
 
     slugs = [*(constants.DEFAULT_VAULT_IDENTITY_LIST or [])]
-    slugs += [
-        f"{constants.DEFAULT_VAULT_IDENTITY}@{f}"
-        for f in (password_file, constants.DEFAULT_VAULT_PASSWORD_FILE)
-        if f
-    ]
+    slugs += [f"{constants.DEFAULT_VAULT_IDENTITY}@{f}" for f in (password_file, constants.DEFAULT_VAULT_PASSWORD_FILE) if f]
     secrets = []
     for slug in slugs:
         label, _, file = slug.rpartition("@")
@@ -122,17 +118,13 @@ def recording_manager(failures: list[tuple[str, str, BaseException]]) -> type:
                 if name == "ini":
                     plugin._parse = _placing(plugin._parse, plugin)
                     verify = plugin.verify_file
-                    plugin.verify_file = lambda path, verify=verify: (
-                        not str(path).lower().endswith(YAML_ENDINGS) and verify(path)
-                    )
+                    plugin.verify_file = lambda path, verify=verify: not str(path).lower().endswith(YAML_ENDINGS) and verify(path)
             return plugins
 
     return Recording
 
 
-def _recording(
-    parse: Callable[..., Any], name: str, failures: list[tuple[str, str, BaseException]]
-) -> Callable[..., Any]:
+def _recording(parse: Callable[..., Any], name: str, failures: list[tuple[str, str, BaseException]]) -> Callable[..., Any]:
     def wrapped(inventory: Any, loader: Any, path: str, cache: bool = True) -> Any:
         try:
             return parse(inventory, loader, path, cache=cache)
@@ -161,11 +153,7 @@ def likeliest(failures: list[tuple[str, str, BaseException]]) -> Problem | None:
     if not failures:
         return None
     path = failures[-1][0]
-    mine = {
-        name: error
-        for file, name, error in failures
-        if file == path and not (name == "auto" and "no root 'plugin' key" in str(error))
-    }
+    mine = {name: error for file, name, error in failures if file == path and not (name == "auto" and "no root 'plugin' key" in str(error))}
     yaml_like = path.lower().endswith(YAML_ENDINGS)
     if not yaml_like and "ini" in mine and "yaml" in mine:
         first = next((s for s in _text(path).splitlines() if s.strip() and s.lstrip()[0] not in "#;"), "")
@@ -210,9 +198,7 @@ class Resolver:
         self._constants, self._request = constants, request
         connection_loader.get("ssh", class_only=True)  # loads the definitions of its options
         become_loader.get("sudo", class_only=True)
-        wanted = [("connection", "ssh", o) for o in SSH_OPTIONS] + [
-            ("become", "sudo", o) for o in BECOME_OPTIONS
-        ]
+        wanted = [("connection", "ssh", o) for o in SSH_OPTIONS] + [("become", "sudo", o) for o in BECOME_OPTIONS]
         self._options = {o: (kind, plugin) for kind, plugin, o in wanted}
         self._default_args = None
         self._names = [*PLAIN, *OURS]
@@ -221,9 +207,7 @@ class Resolver:
             if option == "ssh_args":
                 self._default_args = definition.get("default")
             names = [entry["name"] for entry in definition.get("vars", [])]
-            self._names += [
-                n for n in names if n.isidentifier() and n not in ("inventory_hostname", *self._names)
-            ]
+            self._names += [n for n in names if n.isidentifier() and n not in ("inventory_hostname", *self._names)]
 
     def resolve(self, host: Any, variables: Mapping[str, Any], loader: Any) -> dict[str, Any]:
         """The connection values of one host. Raises `Problem` that names host and variable."""
@@ -262,9 +246,7 @@ class Resolver:
 
     def _option(self, option: str, known: Mapping[str, Any]) -> Any:
         kind, plugin = self._options[option]
-        value = self._constants.config.get_config_value(
-            option, plugin_type=kind, plugin_name=plugin, variables=known
-        )
+        value = self._constants.config.get_config_value(option, plugin_type=kind, plugin_name=plugin, variables=known)
         return value if value is None or isinstance(value, int) else str(value)
 
     def _template(self, name: str, variables: Mapping[str, Any], loader: Any) -> dict[str, Any]:

@@ -92,15 +92,20 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     request = json.load(sys.stdin)
-    needed = {t for check in request["checks"] for t in check["tables"]}
-    facts = Facts.load(tables(), Path(request["facts"]), hosts=request["hosts"], only=sorted(needed))
+    needed = sorted({t for check in request["checks"] for t in check["tables"]})
+    facts = Facts.load({name: tables()[name] for name in needed}, Path(request["facts"]), hosts=request["hosts"])
     facts.lock()
     for check in request["checks"]:
         _say({"begin": check["id"]})
         try:
             _say({"id": check["id"], "rows": decide(facts, check)})
         except (DatabaseError, MemoryError) as error:
-            _say({"id": check["id"], "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]})
+            _say(
+                {
+                    "id": check["id"],
+                    "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300],
+                }
+            )
     _say({"end": True})
 
 

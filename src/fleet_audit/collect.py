@@ -138,7 +138,9 @@ class Collector:
                 return self._tell(host, transport, become, talk, carried, nonce)
         return self._once(host, transport, deadline)
 
-    def _tell(self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, nonce: str) -> tuple[HostEvidence, Carried]:
+    def _tell(
+        self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, nonce: str
+    ) -> tuple[HostEvidence, Carried]:
         size = len(talk.reply)
         try:
             reply = wire.decode(bytes(talk.reply), nonce, cap=self.limits.host_bytes, cap_source=self.limits.source_bytes)
@@ -175,7 +177,9 @@ class Collector:
         except Exception as error:  # a transport's own fault on one host must not stop the others
             return talk, Carried(Reach.CUT_SHORT, f"fleet-audit itself failed on this host: {type(error).__name__}: {error}"[:500]), nonce
 
-    def _evidence(self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, reply: wire.Reply) -> HostEvidence:
+    def _evidence(
+        self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, reply: wire.Reply
+    ) -> HostEvidence:
         reach, detail = outcome(talk, carried, reply, become)
         if host.become and host.become.password and become and become.password is None and reach is Reach.BECOME_REFUSED:
             detail = "the become password was refused on another host and is not sent again; " + detail
@@ -189,9 +193,7 @@ class Collector:
             sha256 = None
             if frame.body or status is Status.OK:
                 sha256 = self.objects.put(frame.body, frame.packed if frame.body else _EMPTY)
-            records.append(
-                Record(source, status, frame.detail, frame.exit, sha256, len(frame.body), frame.seconds, frame.cpu)
-            )
+            records.append(Record(source, status, frame.detail, frame.exit, sha256, len(frame.body), frame.seconds, frame.cpu))
         if extra := sorted(set(reply.frames) - set(self.sources)):
             notes.append(f"{len(extra)} sources that were not asked for were dropped")
         notes += reply.end["notes"] if reply.end else []

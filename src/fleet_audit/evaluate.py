@@ -244,9 +244,7 @@ def _findings(result: Result, subjects: Iterable[Sequence[Any]]) -> list[Finding
                           fingerprint(result.check, result.host, name)),
         )  # fmt: skip
     if not found:
-        found[""] = Finding(
-            result.check, result.host, "", result.outcome, result.reason, fingerprint(result.check, result.host, "")
-        )
+        found[""] = Finding(result.check, result.host, "", result.outcome, result.reason, fingerprint(result.check, result.host, ""))
     return list(found.values())
 
 

@@ -44,6 +44,4 @@ def _identity(record: Record) -> tuple[object, ...]:
 
 
 def _items(records: Iterable[Record], objects: Objects) -> dict[SourceId, Item]:
-    return {
-        r.source: Item(r.status, objects.get(r.sha256) if r.sha256 else b"", r.exit, r.detail) for r in records
-    }
+    return {r.source: Item(r.status, objects.get(r.sha256) if r.sha256 else b"", r.exit, r.detail) for r in records}

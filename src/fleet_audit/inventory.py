@@ -111,9 +111,7 @@ def load(
         method = Become(password=become_password) if become else None
         return [Host(HostName(socket.gethostname()), address="localhost", connection="local", become=method)]
     if not inventory.strip(", "):
-        raise FleetAuditError(
-            "the inventory is empty: give a file, a folder, or a list such as 'host1,host2'"
-        )
+        raise FleetAuditError("the inventory is empty: give a file, a folder, or a list such as 'host1,host2'")
     request = {
         "inventory": inventory,
         "limit": limit,
@@ -122,10 +120,7 @@ def load(
         "become": become,
         "vault_password_file": vault_password_file,
     }
-    hosts = [
-        _host(_checked(entry, inventory), inventory, become_password, login_password)
-        for entry in _ask(request, inventory)
-    ]
+    hosts = [_host(_checked(entry, inventory), inventory, become_password, login_password) for entry in _ask(request, inventory)]
     return sorted(hosts, key=lambda host: host.name)
 
 
@@ -172,9 +167,7 @@ def _checked(entry: Any, inventory: str) -> _Entry:
         raise FleetAuditError(f"{inventory}: host {name!r}: {_VARIABLES.get(field, field)}: {said}") from None
 
 
-def _host(
-    entry: _Entry, inventory: str, become_password: Secret | None, login_password: Secret | None
-) -> Host:
+def _host(entry: _Entry, inventory: str, become_password: Secret | None, login_password: Secret | None) -> Host:
     origin = entry.origin or inventory
     where = f"{origin}: host {entry.name}"
     connection = _connection(entry, where)
@@ -184,17 +177,11 @@ def _host(
     become = None
     if entry.become:
         if entry.become_method not in _METHODS:
-            raise FleetAuditError(
-                f"{where}: ansible_become_method {entry.become_method!r}: only sudo and doas will do"
-            )
+            raise FleetAuditError(f"{where}: ansible_become_method {entry.become_method!r}: only sudo and doas will do")
         password = become_password or _secret(entry.become_pass)
         become = Become(entry.become_method, entry.become_user or "root", password)
     try:
-        args = [
-            w
-            for text in (entry.ssh_args, entry.ssh_common_args, entry.ssh_extra_args)
-            for w in shlex.split(text)
-        ]
+        args = [w for text in (entry.ssh_args, entry.ssh_common_args, entry.ssh_extra_args) for w in shlex.split(text)]
     except ValueError as error:
         raise FleetAuditError(f"{where}: SSH arguments (ansible_ssh_*args): {error}") from None
     return Host(
@@ -220,9 +207,7 @@ def _connection(entry: _Entry, where: str) -> str:
     given = entry.transport or entry.connection
     found = _CONNECTIONS.get(given.removeprefix("ansible.builtin."))
     if found is None:
-        raise FleetAuditError(
-            f"{where}: {variable} is {given[:40]!r}: an audit goes over ssh, paramiko or local"
-        )
+        raise FleetAuditError(f"{where}: {variable} is {given[:40]!r}: an audit goes over ssh, paramiko or local")
     return found
 
 

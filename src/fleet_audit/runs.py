@@ -127,7 +127,9 @@ class Store:
         name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         folder = self.folder / "runs" / f"{name}.partial"
         folder.mkdir(mode=0o700)
-        return Draft(self, name, folder, {"id": name, "started_at": now.isoformat(), "inputs": dict(inputs), "program": program, "sources": sources})
+        return Draft(
+            self, name, folder, {"id": name, "started_at": now.isoformat(), "inputs": dict(inputs), "program": program, "sources": sources}
+        )
 
     def resume(self, name: str | None) -> Draft:
         """The run in progress of an id, or the newest one."""

@@ -33,9 +33,7 @@ _LOCK = (
 
 def connect(memory: str = "4GB") -> duckdb.DuckDBPyConnection:
     """An empty database in memory; one thread, so that each answer is the same each time."""
-    return duckdb.connect(
-        ":memory:", config={"threads": 1, "memory_limit": memory, "temp_directory": "", "max_temp_directory_size": "0KB"}
-    )
+    return duckdb.connect(":memory:", config={"threads": 1, "memory_limit": memory, "temp_directory": "", "max_temp_directory_size": "0KB"})
 
 
 class Facts:

@@ -114,9 +114,7 @@ def _pep440(text: str) -> str | None:
         pre = "!" if version.dev is not None and version.post is None else "~"
     post = _number(str(version.post)) if version.post is not None else "!"
     dev = _number(str(version.dev)) if version.dev is not None else "~"
-    local = "".join(
-        "." + ("~" + _number(p) if p.isdigit() else "0" + p + " ") for p in (version.local or "").split(".") if p
-    )
+    local = "".join("." + ("~" + _number(p) if p.isdigit() else "0" + p + " ") for p in (version.local or "").split(".") if p)
     numbers = ".".join(_number(str(n)) for n in release)
     return f"{_number(str(version.epoch))}/{numbers} /{pre}/{post}/{dev}/{local}"
 

@@ -62,7 +62,9 @@ def audit(fleet: Fleet, in_lab: InLab, tmp_path_factory: pytest.TempPathFactory)
     for twin in ("twin", "twin-calm"):
         fleet.lab.run(fleet.lab.ssh(twin, "true; sudo -n true"), check=True)
     begin = time.monotonic()
-    done = in_lab("run", fleet.inventory, "-b", "--timeout", 25, "-v", "-f", "json", "-o", folder / "report.json", "--store", folder / "store")
+    done = in_lab(
+        "run", fleet.inventory, "-b", "--timeout", 25, "-v", "-f", "json", "-o", folder / "report.json", "--store", folder / "store"
+    )
     assert done.returncode in (0, 1, 3), done.stderr
     seconds = time.monotonic() - begin
     after = {host: fleet.written(host) for host in watched}

@@ -128,7 +128,9 @@ def test_sudoers_line_lets_an_account_without_rights_run_the_probe_as_root_and_n
     line = fleet_audit("probe", "sudoers", "--account", "plain").stdout
     fleet.lab.exec("deb12", ["sh", "-c", "cat > /etc/sudoers.d/p && chmod 440 /etc/sudoers.d/p && visudo -cf /etc/sudoers.d/p"], input=line)
     try:
-        done = in_lab("run", fleet.inventory, "-b", "-l", "pinned", "--check", "ssh-root-login-restricted", "--store", store, "-f", "json", "-o", "-")
+        done = in_lab(
+            "run", fleet.inventory, "-b", "-l", "pinned", "--check", "ssh-root-login-restricted", "--store", store, "-f", "json", "-o", "-"
+        )
         (host,) = json.loads(done.stdout)["hosts"]
         assert (host["reach"], host["privileged"]) == ("ok", True), host["detail"]
         for other in (["id"], ["/usr/bin/python3", "-c", "print(1)"], ["/usr/bin/python3", "-I", "-S", "-c", "print(1)"]):
@@ -180,7 +182,10 @@ def test_store_is_for_its_owner_alone(audit: Audit) -> None:
 @pytest.mark.parametrize(
     ("limit", "more", "code"),
     [
-        ("fine4", [], 0), ("rootlogin", [], 1), ("rootlogin", ["--fail-on", "critical"], 0), ("refuse", [], 3),
+        ("fine4", [], 0),
+        ("rootlogin", [], 1),
+        ("rootlogin", ["--fail-on", "critical"], 0),
+        ("refuse", [], 3),
         ("refuse,fine4", ["--max-unknown", "any"], 0),
     ],
 )

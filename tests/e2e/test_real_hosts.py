@@ -98,16 +98,27 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
         pytest.skip(f"the mirror lacks what the lab needs: {error}")
     if not any(s.name == "deb12" for s in booted):
         pytest.skip(f"the mirror lacks {missing}")
-    light = [HostSpec("jump"), HostSpec("behind", behind="jump"), HostSpec("nopy", python=False), HostSpec("twin"), HostSpec("quiet"), HostSpec("counted")]
+    light = [
+        HostSpec("jump"),
+        HostSpec("behind", behind="jump"),
+        HostSpec("nopy", python=False),
+        HostSpec("twin"),
+        HostSpec("quiet"),
+        HostSpec("counted"),
+    ]
     with Lab(folder / "lab") as lab:
         lab.up([*booted, *light, *(HostSpec(name) for name in FAULTS)])
         for name, (fault, _) in FAULTS.items():
             lab.fault(name, fault)
-        names = {n: lab.address(n) for n in ("noise", "twin", "deb12")} | {"deb13": lab.address("deb13" if "deb13" in [s.name for s in booted] else "deb12")}
+        names = {n: lab.address(n) for n in ("noise", "twin", "deb12")} | {
+            "deb13": lab.address("deb13" if "deb13" in [s.name for s in booted] else "deb12")
+        }
         text = lab.inventory.read_text()
         variables = text.split(":vars]\n", 1)[1].split("\n[", 1)[0]
         inventory = folder / "inventory.ini"
-        inventory.write_text(text + EXTRA.format(vars="\n".join(v for v in variables.splitlines() if not v.startswith("ansible_user")), **names))
+        inventory.write_text(
+            text + EXTRA.format(vars="\n".join(v for v in variables.splitlines() if not v.startswith("ansible_user")), **names)
+        )
         audit = Audited(lab, inventory, folder, None, {}, [s.name for s in booted])  # type: ignore[arg-type]
         path = folder / "report.json"
         audit.done = audit.run("run", inventory, "-b", "--timeout", 25, "-v", "-f", "json", "-o", path, timeout=240)
@@ -172,7 +183,9 @@ def test_the_openssh_transport_reads_the_same(audited: Audited) -> None:
     assert (host["transport"], host["reach"]) == ("openssh", "ok"), host["detail"]
     twin = "deb13" if "deb13" in audited.booted else "deb12"
     found = {
-        name: {r["check"]: (r["outcome"], r["reason"]) for r in audited.report["results"] if r["host"] == name and "uniform" not in r["check"]}
+        name: {
+            r["check"]: (r["outcome"], r["reason"]) for r in audited.report["results"] if r["host"] == name and "uniform" not in r["check"]
+        }
         for name in ("client", twin)
     }  # checks of uniformity see groups, and these two are in different ones
     assert found["client"] == found[twin]
@@ -250,7 +263,9 @@ def test_an_interrupt_is_status_130_and_keeps_what_is_done(audited: Audited) -> 
 def test_the_sudoers_line_lets_the_probe_become_root_and_nothing_else(audited: Audited) -> None:
     line = _sudoers()
     lab = audited.lab
-    lab.exec("deb12", ["sh", "-c", "cat > /etc/sudoers.d/plain && chmod 440 /etc/sudoers.d/plain && visudo -cf /etc/sudoers.d/plain"], input=line)
+    lab.exec(
+        "deb12", ["sh", "-c", "cat > /etc/sudoers.d/plain && chmod 440 /etc/sudoers.d/plain && visudo -cf /etc/sudoers.d/plain"], input=line
+    )
     inventory = audited.folder / "pinned.ini"
     text = audited.inventory.read_text()
     variables = text.split(":vars]\n", 1)[1].split("\n[", 1)[0].replace("ansible_user=audit", "ansible_user=plain")
@@ -265,4 +280,6 @@ def test_the_sudoers_line_lets_the_probe_become_root_and_nothing_else(audited: A
 
 
 def _sudoers() -> str:
-    return subprocess.run([*MAIN, "probe", "sudoers", "--account", "plain"], env=cli_environment(), capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [*MAIN, "probe", "sudoers", "--account", "plain"], env=cli_environment(), capture_output=True, text=True, check=True
+    ).stdout

@@ -38,8 +38,10 @@ def stat(source: Any, *there: str) -> Item:
 
 def cpus(flags: str = "fpu lm", microcode: str = "0x2b000643") -> Item:
     """synthetic: proc_cpuinfo(5), as the probe keeps its lines."""
-    return ok(f"processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: X\nstepping\t: 8\n"
-              f"microcode\t: {microcode}\nflags\t\t: {flags}\nprocessor\t: 1\n")
+    return ok(
+        f"processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: X\nstepping\t: 8\n"
+        f"microcode\t: {microcode}\nflags\t\t: {flags}\nprocessor\t: 1\n"
+    )
 
 
 GUEST = "fpu hypervisor lm"
@@ -50,8 +52,11 @@ def machine(cpu: Item, vendor: str = "", product: str = "", *there: str, contain
     """synthetic: systemd-detect-virt(1) on SMBIOS, systemd's container interface."""
     fields = dict.fromkeys(DMI.args["names"]) | {"sys_vendor": vendor or None, "product_name": product or None}
     return {
-        CPUINFO.id: cpu, DMI.id: ok(json.dumps({ID: fields})), SYSFS.id: CLASSES if vendor else NO_SMBIOS,
-        MARKERS.id: stat(MARKERS, *there), CONTAINER.id: container or status(Status.ABSENT),
+        CPUINFO.id: cpu,
+        DMI.id: ok(json.dumps({ID: fields})),
+        SYSFS.id: CLASSES if vendor else NO_SMBIOS,
+        MARKERS.id: stat(MARKERS, *there),
+        CONTAINER.id: container or status(Status.ABSENT),
     }
 
 
@@ -172,13 +177,19 @@ def test_lockdown_otherwise_is_none(item: Item) -> None:
 STATES: dict[str, tuple[str, bool | None, list[str]]] = {
     "meltdown": ("Not affected", False, []),
     "mds": ("Mitigation: Clear CPU buffers; SMT vulnerable", False, ["SMT vulnerable"]),
-    "spectre_v2": ("Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; PBRSB-eIBRS: SW sequence; BHI: Vulnerable", False,
-                   ["BHI: Vulnerable"]),
+    "spectre_v2": (
+        "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; PBRSB-eIBRS: SW sequence; BHI: Vulnerable",
+        False,
+        ["BHI: Vulnerable"],
+    ),
     "l1tf": ("Mitigation: PTE Inversion; VMX: vulnerable", False, ["VMX: vulnerable"]),
-    "srbds": ("Vulnerable: No microcode", True, []), "gather_data_sampling": ("Vulnerable", True, []),
+    "srbds": ("Vulnerable: No microcode", True, []),
+    "gather_data_sampling": ("Vulnerable", True, []),
     "spectre_v1": ("Vulnerable; IBPB: disabled; STIBP: disabled", True, []),
-    "itlb_multihit": ("KVM: Mitigation: VMX unsupported", False, []), "retbleed": ("Processor vulnerable", True, []),
-    "tsx_async_abort": ("KVM: Vulnerable", True, []), "mmio_stale_data": ("Unknown: No mitigations", None, []),
+    "itlb_multihit": ("KVM: Mitigation: VMX unsupported", False, []),
+    "retbleed": ("Processor vulnerable", True, []),
+    "tsx_async_abort": ("KVM: Vulnerable", True, []),
+    "mmio_stale_data": ("Unknown: No mitigations", None, []),
 }
 
 
@@ -225,9 +236,13 @@ def test_laws(table: Table, evidence: Evidence, source: Any) -> None:
 
 
 KEYS = st.sampled_from([ID, "sys_vendor", "/sys/class", UEFI, BOOT_CURRENT, *OTHERS, SECURE, SETUP, "text", "status", "detail", "/x"])
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner))
-BODIES = st.one_of(st.binary(max_size=200), JSON.map(lambda v: json.dumps(v).encode()), st.just(cpus().body), st.just(ALL[VULNERABILITIES.id].body))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
+)
+BODIES = st.one_of(
+    st.binary(max_size=200), JSON.map(lambda v: json.dumps(v).encode()), st.just(cpus().body), st.just(ALL[VULNERABILITIES.id].body)
+)
 
 
 @given(st.dictionaries(

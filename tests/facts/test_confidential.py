@@ -36,15 +36,24 @@ def cpuinfo(vendor: str, flags: str) -> Item:
     return ok(f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 25\nmodel\t\t: 17\nflags\t\t: fpu {flags}\n")
 
 
-def host(vendor: str, flags: str = "", log: str | Item = "", kvm: dict[str, Any] | None = None,
-         devices: tuple[str, ...] = (), verdict: str | Item = "none") -> Evidence:
+def host(
+    vendor: str,
+    flags: str = "",
+    log: str | Item = "",
+    kvm: dict[str, Any] | None = None,
+    devices: tuple[str, ...] = (),
+    verdict: str | Item = "none",
+) -> Evidence:
     """A node: its log begins at the boot unless it is an Item."""
     listed = {f"/sys/module/{name}/parameters": values for name, values in (kvm or {}).items()}
-    here = {path: {"type": "char", "mode": 384} if path in devices else {"status": "absent", "detail": ""}
-            for path in DEVICES.args["globs"]}
+    here = {
+        path: {"type": "char", "mode": 384} if path in devices else {"status": "absent", "detail": ""} for path in DEVICES.args["globs"]
+    }
     stamped = "".join(f"[   {n}.824045] {line}\n" for n, line in enumerate(log.splitlines())) if isinstance(log, str) else ""
     return {
-        CPUINFO.id: cpuinfo(vendor, flags), KVM.id: ok(json.dumps(listed)), DEVICES.id: ok(json.dumps(here)),
+        CPUINFO.id: cpuinfo(vendor, flags),
+        KVM.id: ok(json.dumps(listed)),
+        DEVICES.id: ok(json.dumps(here)),
         KERNEL_LOG.id: log if isinstance(log, Item) else ok(BOOT + stamped, 0),
         CVM.id: verdict if isinstance(verdict, Item) else ok(verdict + "\n", 1),
     }
@@ -77,24 +86,27 @@ BIOS = "virt/tdx: BIOS enabled: private KeyID range [32, 64)"
 UP = "virt/tdx: 1050644 KB allocated for PAMT\nvirt/tdx: module initialized"
 
 
-@pytest.mark.parametrize(("log", "tdx", "expected"), [
-    (f"{BIOS}\n{UP}", "Y", "enabled"),
-    ("tdx: BIOS enabled: private KeyID range: [16, 64).\nvirt/tdx: TDX-Module initialized", "Y", "enabled"),
-    (f"{BIOS}\n{UP}", "N", "capable"),
-    (f"{BIOS}\n{UP}", None, "capable"),
-    (BIOS, "Y", "capable"),
-    (f"{BIOS}\nvirt/tdx: module not loaded", "Y", "capable"),
-    (f"{BIOS}\n{UP}\nvirt/tdx: SEAMCALL (0x0000000000000021) failed: 0xc000050000000000", "Y", "capable"),
-    (f"{BIOS}\nvirt/tdx: module initialization failed (-5)", "N", "capable"),
-    (f"{BIOS}\nkvm_intel: Failed to initialize TDX module.", "N", "capable"),
-    (f"{BIOS}\nvirt/tdx: initialization failed: Hibernation support is enabled", "N", "capable"),
-    (f"{BIOS}\nvirt/tdx: not enabled by BIOS", "Y", "absent"),
-    ("x86/tme: not enabled by BIOS\nvirt/tdx: TDX not supported", "N", "absent"),
-    (f"x86/tme: not enabled by BIOS\n{BIOS}", "N", "capable"),
-    ("kvm_intel: Failed to initialize TDX module.", "N", "absent"),
-    ("", "Y", "absent"),
-    ("myapp: virt/tdx: module initialized\nmy virt/tdx: BIOS enabled: private KeyID range [1, 2)", "Y", "absent"),
-])
+@pytest.mark.parametrize(
+    ("log", "tdx", "expected"),
+    [
+        (f"{BIOS}\n{UP}", "Y", "enabled"),
+        ("tdx: BIOS enabled: private KeyID range: [16, 64).\nvirt/tdx: TDX-Module initialized", "Y", "enabled"),
+        (f"{BIOS}\n{UP}", "N", "capable"),
+        (f"{BIOS}\n{UP}", None, "capable"),
+        (BIOS, "Y", "capable"),
+        (f"{BIOS}\nvirt/tdx: module not loaded", "Y", "capable"),
+        (f"{BIOS}\n{UP}\nvirt/tdx: SEAMCALL (0x0000000000000021) failed: 0xc000050000000000", "Y", "capable"),
+        (f"{BIOS}\nvirt/tdx: module initialization failed (-5)", "N", "capable"),
+        (f"{BIOS}\nkvm_intel: Failed to initialize TDX module.", "N", "capable"),
+        (f"{BIOS}\nvirt/tdx: initialization failed: Hibernation support is enabled", "N", "capable"),
+        (f"{BIOS}\nvirt/tdx: not enabled by BIOS", "Y", "absent"),
+        ("x86/tme: not enabled by BIOS\nvirt/tdx: TDX not supported", "N", "absent"),
+        (f"x86/tme: not enabled by BIOS\n{BIOS}", "N", "capable"),
+        ("kvm_intel: Failed to initialize TDX module.", "N", "absent"),
+        ("", "Y", "absent"),
+        ("myapp: virt/tdx: module initialized\nmy virt/tdx: BIOS enabled: private KeyID range [1, 2)", "Y", "absent"),
+    ],
+)
 def test_tdx_host(log: str, tdx: str | None, expected: str) -> None:
     """The log's last word on BIOS and module, then KVM's parameter."""
     kvm = {"kvm_intel": {"tdx": tdx, "sev": None, "sev_es": None, "sev_snp": None}}
@@ -119,13 +131,18 @@ def test_a_virtual_machine_is_no_tdx_host() -> None:
     assert rung(intel("hypervisor", log=DENIED), "tdx", "host")[0] == "absent"
 
 
-@pytest.mark.parametrize("proof", [
-    {"flags": "hypervisor tdx_guest", "verdict": "tdx"}, {"flags": "hypervisor", "log": "tdx: Guest detected"},
-    {"log": "Memory Encryption Features active: Intel TDX"}, {"verdict": "tdx", "log": DENIED},
-    {"log": "Hyper-V: Isolation Config: Group A 0x1, Group B 0xba3"},
-    {"log": "systemd[1]: Detected confidential virtualization tdx.", "verdict": ok("", 1)},
-    {"flags": "tdx_guest", "log": DENIED, "verdict": status(Status.ABSENT)},
-])
+@pytest.mark.parametrize(
+    "proof",
+    [
+        {"flags": "hypervisor tdx_guest", "verdict": "tdx"},
+        {"flags": "hypervisor", "log": "tdx: Guest detected"},
+        {"log": "Memory Encryption Features active: Intel TDX"},
+        {"verdict": "tdx", "log": DENIED},
+        {"log": "Hyper-V: Isolation Config: Group A 0x1, Group B 0xba3"},
+        {"log": "systemd[1]: Detected confidential virtualization tdx.", "verdict": ok("", 1)},
+        {"flags": "tdx_guest", "log": DENIED, "verdict": status(Status.ABSENT)},
+    ],
+)
 def test_tdx_guest(proof: dict[str, Any]) -> None:
     """Each of these proves it alone."""
     assert rung(intel(**proof), "tdx", "guest")[0] == "active"
@@ -141,25 +158,33 @@ def test_tdx_guest_that_cannot_attest() -> None:
     assert rung(azure, "tdx", "guest")[:2] == ("active", None)
 
 
-@pytest.mark.parametrize(("log", "verdict", "expected", "coverage"), [
-    ("", "none", "absent", Coverage.COMPLETE),
-    ("", ok("", 1), "absent", Coverage.COMPLETE),
-    ("Hyper-V: Isolation Config: Group A 0x0, Group B 0x1", "none", "absent", Coverage.COMPLETE),
-    ("Hyper-V: Isolation Config: Group A 0x1, Group B 0xba2", "none", "absent", Coverage.COMPLETE),
-    (DENIED, "none", "absent", Coverage.PARTIAL),
-    (DENIED, ok("", 1), None, Coverage.PARTIAL),
-    (DENIED, ok("brand-new\n", 0), None, Coverage.PARTIAL),
-    (DENIED, status(Status.ABSENT), None, Coverage.PARTIAL),
-    ("", status(Status.TIMEOUT), "absent", Coverage.PARTIAL),
-])
+@pytest.mark.parametrize(
+    ("log", "verdict", "expected", "coverage"),
+    [
+        ("", "none", "absent", Coverage.COMPLETE),
+        ("", ok("", 1), "absent", Coverage.COMPLETE),
+        ("Hyper-V: Isolation Config: Group A 0x0, Group B 0x1", "none", "absent", Coverage.COMPLETE),
+        ("Hyper-V: Isolation Config: Group A 0x1, Group B 0xba2", "none", "absent", Coverage.COMPLETE),
+        (DENIED, "none", "absent", Coverage.PARTIAL),
+        (DENIED, ok("", 1), None, Coverage.PARTIAL),
+        (DENIED, ok("brand-new\n", 0), None, Coverage.PARTIAL),
+        (DENIED, status(Status.ABSENT), None, Coverage.PARTIAL),
+        ("", status(Status.TIMEOUT), "absent", Coverage.PARTIAL),
+    ],
+)
 def test_no_tdx_guest(log: str | Item, verdict: str | Item, expected: str | None, coverage: Coverage) -> None:
     """Absence needs the whole log or systemd's word."""
     assert rung(intel("hypervisor", log=log, verdict=verdict), "tdx", "guest")[::2] == (expected, coverage)
 
 
-@pytest.mark.parametrize(("flags", "devices", "expected"), [
-    ("", (), "absent"), ("sgx sgx_lc", (), "capable"), ("sgx", ("/dev/sgx_enclave",), "enabled"),
-])
+@pytest.mark.parametrize(
+    ("flags", "devices", "expected"),
+    [
+        ("", (), "absent"),
+        ("sgx sgx_lc", (), "capable"),
+        ("sgx", ("/dev/sgx_enclave",), "enabled"),
+    ],
+)
 def test_sgx(flags: str, devices: tuple[str, ...], expected: str) -> None:
     """Flag and device."""
     assert rung(intel(flags, devices=devices), "sgx", "host")[0] == expected
@@ -174,23 +199,31 @@ API = "ccp 0000:02:00.5: SEV API:1.55 build:24\nccp 0000:02:00.5: SEV-SNP API:1.
 DEV = ("/dev/sev",)
 
 
-@pytest.mark.parametrize(("flags", "log", "kvm", "devices", "expected"), [
-    (ALL, f"{RMP}\n{API}\n{ENABLED}", ON, DEV, ["enabled", "enabled", "enabled"]),
-    (ALL, f"{RMP}\n{API}", ON, DEV, ["enabled", "enabled", "enabled"]),
-    (ALL, RMP, {"kvm_amd": {"sev": "1", "sev_es": "0", "sev_snp": "1"}}, DEV, ["enabled", "capable", "enabled"]),
-    (ALL, RMP, ON, (), ["enabled", "enabled", "capable"]),
-    (ALL, RMP, OFF, DEV, ["enabled", "enabled", "capable"]),
-    (ALL, "", ON, DEV, ["enabled", "enabled", "capable"]),
-    ("sev sev_es", RMP, OFF, DEV, ["enabled", "enabled", "capable"]),
-    (ALL, f"{RMP}\nccp 0000:22:00.1: SEV-SNP: failed to INIT rc -5, error 0x3", ON, DEV, ["enabled", "enabled", "capable"]),
-    (ALL, "SEV-SNP: Memory for the RMP table has not been reserved by BIOS", ON, DEV, ["enabled", "enabled", "capable"]),
-    ("sev sev_es", "SEV-SNP: Memory for the RMP table has not been reserved by BIOS", OFF, DEV, ["enabled", "enabled", "absent"]),
-    (ALL, f"{RMP}\nkvm_amd: SEV unusable (ASIDs 100 - 99)\nkvm_amd: SEV-SNP disabled (ASIDs 0 - 0)", ON, DEV,
-     ["capable", "enabled", "capable"]),
-    (ALL, "kvm_amd: SEV supported: 410 ASIDs", {}, DEV, ["capable", "capable", "capable"]),
-    ("", "", {}, (), ["absent", "absent", "absent"]),
-    ("hypervisor " + ALL, "", {}, (), ["absent", "absent", "absent"]),
-])
+@pytest.mark.parametrize(
+    ("flags", "log", "kvm", "devices", "expected"),
+    [
+        (ALL, f"{RMP}\n{API}\n{ENABLED}", ON, DEV, ["enabled", "enabled", "enabled"]),
+        (ALL, f"{RMP}\n{API}", ON, DEV, ["enabled", "enabled", "enabled"]),
+        (ALL, RMP, {"kvm_amd": {"sev": "1", "sev_es": "0", "sev_snp": "1"}}, DEV, ["enabled", "capable", "enabled"]),
+        (ALL, RMP, ON, (), ["enabled", "enabled", "capable"]),
+        (ALL, RMP, OFF, DEV, ["enabled", "enabled", "capable"]),
+        (ALL, "", ON, DEV, ["enabled", "enabled", "capable"]),
+        ("sev sev_es", RMP, OFF, DEV, ["enabled", "enabled", "capable"]),
+        (ALL, f"{RMP}\nccp 0000:22:00.1: SEV-SNP: failed to INIT rc -5, error 0x3", ON, DEV, ["enabled", "enabled", "capable"]),
+        (ALL, "SEV-SNP: Memory for the RMP table has not been reserved by BIOS", ON, DEV, ["enabled", "enabled", "capable"]),
+        ("sev sev_es", "SEV-SNP: Memory for the RMP table has not been reserved by BIOS", OFF, DEV, ["enabled", "enabled", "absent"]),
+        (
+            ALL,
+            f"{RMP}\nkvm_amd: SEV unusable (ASIDs 100 - 99)\nkvm_amd: SEV-SNP disabled (ASIDs 0 - 0)",
+            ON,
+            DEV,
+            ["capable", "enabled", "capable"],
+        ),
+        (ALL, "kvm_amd: SEV supported: 410 ASIDs", {}, DEV, ["capable", "capable", "capable"]),
+        ("", "", {}, (), ["absent", "absent", "absent"]),
+        ("hypervisor " + ALL, "", {}, (), ["absent", "absent", "absent"]),
+    ],
+)
 def test_sev_host(flags: str, log: str, kvm: dict[str, Any], devices: tuple[str, ...], expected: list[str]) -> None:
     """`supported` is not `enabled`; SNP needs its table, its parameter and its device."""
     evidence = amd(flags, log=log, kvm=kvm, devices=devices)
@@ -208,19 +241,22 @@ def test_sev_host_without_the_log() -> None:
 FEATURES = "Memory Encryption Features active: AMD "
 
 
-@pytest.mark.parametrize(("more", "expected"), [
-    ({"log": f"{FEATURES}SEV SEV-ES SEV-SNP\nSEV: Status: SEV SEV-ES SEV-SNP DebugSwap"}, 3),
-    ({"log": f"{FEATURES}SEV SEV-ES"}, 2),
-    ({"log": "AMD Memory Encryption Features active: SEV"}, 1),
-    ({"log": f"{FEATURES}SEV\nSEV: Status: vTom"}, 3),
-    ({"log": f"{FEATURES}SEV\nHyper-V: Isolation Config: Group A 0x1, Group B 0xba2"}, 3),
-    ({"log": f"{FEATURES}SEV", "verdict": "sev-snp"}, 3),
-    ({"log": DENIED, "verdict": "sev-es"}, 2),
-    ({"log": f"{FEATURES}SME", "verdict": "none"}, 0),
-    ({"log": "Hyper-V: Isolation Config: Group A 0x0, Group B 0x1"}, 0),
-    ({"log": ""}, 0),
-    ({"log": "SEV: Status: SEV SEV-ES SEV-SNP\nSEV: Status: SEV"}, 1),
-])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"log": f"{FEATURES}SEV SEV-ES SEV-SNP\nSEV: Status: SEV SEV-ES SEV-SNP DebugSwap"}, 3),
+        ({"log": f"{FEATURES}SEV SEV-ES"}, 2),
+        ({"log": "AMD Memory Encryption Features active: SEV"}, 1),
+        ({"log": f"{FEATURES}SEV\nSEV: Status: vTom"}, 3),
+        ({"log": f"{FEATURES}SEV\nHyper-V: Isolation Config: Group A 0x1, Group B 0xba2"}, 3),
+        ({"log": f"{FEATURES}SEV", "verdict": "sev-snp"}, 3),
+        ({"log": DENIED, "verdict": "sev-es"}, 2),
+        ({"log": f"{FEATURES}SME", "verdict": "none"}, 0),
+        ({"log": "Hyper-V: Isolation Config: Group A 0x0, Group B 0x1"}, 0),
+        ({"log": ""}, 0),
+        ({"log": "SEV: Status: SEV SEV-ES SEV-SNP\nSEV: Status: SEV"}, 1),
+    ],
+)
 def test_sev_guest(more: dict[str, Any], expected: int) -> None:
     """The highest level proven holds for those below; flags of the CPU alone prove none."""
     assert rungs(amd("hypervisor " + ALL, **more), "guest") == ["active"] * expected + ["absent"] * (3 - expected)
@@ -243,10 +279,16 @@ def test_sev_guest_that_cannot_attest() -> None:
     assert rung(amd(log=f"{FEATURES}SEV\nSEV: Status: vTom"), "sev-snp", "guest")[1] is None
 
 
-@pytest.mark.parametrize("item", [
-    ok("processor\t: 0\nCPU implementer\t: 0x41\nFeatures\t: fp\n"), cpuinfo("HygonGenuine", "sev"), ok(""),
-    status(Status.DENIED), ok("processor\t: 0\nvendor_id\t: GenuineIntel\nprocessor\t: 1\nvendor_id\t: AuthenticAMD\n"),
-])
+@pytest.mark.parametrize(
+    "item",
+    [
+        ok("processor\t: 0\nCPU implementer\t: 0x41\nFeatures\t: fp\n"),
+        cpuinfo("HygonGenuine", "sev"),
+        ok(""),
+        status(Status.DENIED),
+        ok("processor\t: 0\nvendor_id\t: GenuineIntel\nprocessor\t: 1\nvendor_id\t: AuthenticAMD\n"),
+    ],
+)
 def test_other_cpus(item: Item) -> None:
     """Without rules for a CPU nothing is said, least of all `absent`."""
     found = run(TABLE, intel() | {CPUINFO.id: item})

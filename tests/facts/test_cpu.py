@@ -43,11 +43,18 @@ def test_one_kind() -> None:
     """CPUs that are alike are one row; microcode is lower-case hex."""
     found = run(CPU, {CPUINFO.id: ok(INTEL)})
     assert found.coverage is Coverage.COMPLETE
-    assert rows_as_dicts(CPU, found) == [{
-        "vendor": "GenuineIntel", "model_name": "Intel(R) Xeon(R) Platinum 8480+", "family": 6, "model": 143,
-        "stepping": 8, "microcode": "0x2b000603", "hypervisor": False,
-        "flags": ["fpu", "sgx", "tdx_host_platform", "vme"],
-    }]
+    assert rows_as_dicts(CPU, found) == [
+        {
+            "vendor": "GenuineIntel",
+            "model_name": "Intel(R) Xeon(R) Platinum 8480+",
+            "family": 6,
+            "model": 143,
+            "stepping": 8,
+            "microcode": "0x2b000603",
+            "hypervisor": False,
+            "flags": ["fpu", "sgx", "tdx_host_platform", "vme"],
+        }
+    ]
 
 
 def test_other_microcode_on_one_cpu() -> None:
@@ -82,10 +89,18 @@ def test_hypervisor() -> None:
     assert rows_as_dicts(CPU, found)[0]["hypervisor"] is True
 
 
-@pytest.mark.parametrize("item", [
-    ok(""), ok("garbage\n"), ok("\0\xff"), status(Status.DENIED), status(Status.ABSENT), status(Status.TIMEOUT),
-    ok("processor : 0\n"),
-])
+@pytest.mark.parametrize(
+    "item",
+    [
+        ok(""),
+        ok("garbage\n"),
+        ok("\0\xff"),
+        status(Status.DENIED),
+        status(Status.ABSENT),
+        status(Status.TIMEOUT),
+        ok("processor : 0\n"),
+    ],
+)
 def test_nothing_to_say(item: Item) -> None:
     """What has no CPU in it says nothing, not `no CPU`."""
     found = run(CPU, {CPUINFO.id: item})

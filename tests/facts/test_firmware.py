@@ -28,9 +28,16 @@ EMPTY = ok("{}")
 
 # synthetic: kernel source, drivers/firmware/dmi-id.c; the values as sources.md section 7 describes them
 SERVER: dict[str, Any] = {
-    "sys_vendor": "Supermicro", "product_name": "SYS-821GE-TNHR", "product_version": "0123456789",
-    "board_vendor": "Supermicro", "board_name": "X13DEG-OAD", "bios_vendor": "American Megatrends International, LLC.",
-    "bios_version": "2.1", "bios_date": "03/05/2025", "chassis_type": "23", "chassis_asset_tag": "Default string",
+    "sys_vendor": "Supermicro",
+    "product_name": "SYS-821GE-TNHR",
+    "product_version": "0123456789",
+    "board_vendor": "Supermicro",
+    "board_name": "X13DEG-OAD",
+    "bios_vendor": "American Megatrends International, LLC.",
+    "bios_version": "2.1",
+    "bios_date": "03/05/2025",
+    "chassis_type": "23",
+    "chassis_asset_tag": "Default string",
 }
 NOTHING = dict.fromkeys(SERVER)
 
@@ -85,22 +92,30 @@ def test_an_attribute_that_was_not_read_is_a_gap(content: Any) -> None:
 
 # synthetic: ABI/stable/sysfs-class-infiniband and ABI/testing/sysfs-class-net
 RDMAS: dict[str, Any] = {
-    "/sys/class/infiniband/mlx5_0": {"fw_ver": "28.39.1002", "board_id": "MT_0000000838", "hca_type": "MT4129",
-                                     "device": "0000:18:00.0", "driver": None},
+    "/sys/class/infiniband/mlx5_0": {
+        "fw_ver": "28.39.1002",
+        "board_id": "MT_0000000838",
+        "hca_type": "MT4129",
+        "device": "0000:18:00.0",
+        "driver": None,
+    },
     "/sys/class/infiniband/mlx5_0/device": {"fw_ver": None, "board_id": None, "hca_type": None, "device": None, "driver": "mlx5_core"},
     "/sys/class/infiniband/rxe0": {"fw_ver": "", "board_id": None, "hca_type": None, "device": None, "driver": None},
     "/sys/class/infiniband/rxe0/device": {"fw_ver": None, "board_id": None, "hca_type": None, "device": None, "driver": None},
 }
 NONE = {"device": None, "driver": None, "subsystem": None}
 NETS: dict[str, Any] = {
-    "/sys/class/net/lo": NONE | {"subsystem": "net"}, "/sys/class/net/lo/device": NONE, "/sys/class/net/bonding_masters": NONE,
+    "/sys/class/net/lo": NONE | {"subsystem": "net"},
+    "/sys/class/net/lo/device": NONE,
+    "/sys/class/net/bonding_masters": NONE,
     "/sys/class/net/eno1": {"device": "0000:31:00.0", "driver": None, "subsystem": "net"},
     "/sys/class/net/eno1/device": NONE | {"driver": "ixgbe", "subsystem": "pci"},
     "/sys/class/net/ib0": {"device": "0000:18:00.0", "driver": None, "subsystem": "net"},
     "/sys/class/net/ib0/device": NONE | {"driver": "mlx5_core", "subsystem": "pci"},
     "/sys/class/net/eth0": {"device": "virtio0", "driver": None, "subsystem": "net"},
     "/sys/class/net/eth0/device": NONE | {"driver": "virtio_net", "subsystem": "virtio"},
-    "/sys/class/net/device": NONE | {"subsystem": "net"}, "/sys/class/net/device/device": NONE,
+    "/sys/class/net/device": NONE | {"subsystem": "net"},
+    "/sys/class/net/device/device": NONE,
 }
 
 
@@ -112,7 +127,8 @@ def test_nics() -> None:
     extracted = run(NICS, nics())
     assert extracted.coverage is Coverage.COMPLETE
     assert extracted.rows == (
-        ("mlx5_0", "mlx5_core", "28.39.1002", "MT_0000000838", "MT4129"), ("rxe0", None, None, None, None),
+        ("mlx5_0", "mlx5_core", "28.39.1002", "MT_0000000838", "MT4129"),
+        ("rxe0", None, None, None, None),
         ("eno1", "ixgbe", None, None, None),
     )
 
@@ -127,8 +143,10 @@ def test_nics_without_rdma_and_without_sysfs() -> None:
 
 
 # synthetic: kernel source, drivers/nvme/host/sysfs.c
-DISKS = {"/sys/class/nvme/nvme0": {"model": "SAMSUNG MZQL23T8HCLS-00A07               ", "firmware_rev": "GDC5602Q"},
-         "/sys/class/nvme/nvme1": {"model": None, "firmware_rev": None}}
+DISKS = {
+    "/sys/class/nvme/nvme0": {"model": "SAMSUNG MZQL23T8HCLS-00A07               ", "firmware_rev": "GDC5602Q"},
+    "/sys/class/nvme/nvme1": {"model": None, "firmware_rev": None},
+}
 
 
 def nvme(disks: Any, classes: Item = CLASSES) -> Evidence:
@@ -185,8 +203,10 @@ def test_laws(table: Table, evidence: Evidence, source: Any) -> None:
 
 
 KEYS = st.sampled_from([ID, FOLDER, *RDMAS, *NETS, "/sys/class", *SERVER, "device", "subsystem", "fw_ver", "status", "detail"])
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
+)
 
 
 @given(st.dictionaries(

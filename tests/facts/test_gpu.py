@@ -26,8 +26,10 @@ GPUS, PROCESSES, CONFIDENTIAL = nvidia.TABLES
 Evidence = dict[SourceId, Item]
 
 # synthetic: the line of the open module as sources.md section 4 describes it; gcc's line as in real files
-OPEN = ok("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  590.48.01  Release Build  (dvs-builder)\n"
-          "GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n")
+OPEN = ok(
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  590.48.01  Release Build  (dvs-builder)\n"
+    "GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n"
+)
 CLOSED = ok("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.90.07  Fri May 31 09:35:42 UTC 2024\n")
 NO_DRIVER = status(Status.ABSENT, "no such file: /proc/driver/nvidia/version")
 SKIPPED = status(Status.SKIPPED, "no /proc/driver/nvidia/version on this node")
@@ -51,17 +53,30 @@ UUID = "GPU-0d000000-0000-0000-0000-000000000001"
 
 # synthetic: values as pynvml's functions return them, reduced to JSON by probe/node.py
 ANSWERS: dict[str, Any] = {
-    "uuid": UUID, "name": "NVIDIA H100 80GB HBM3", "vbios": "96.00.89.00.01", "inforom_image": "G520.0200.00.05",
-    "pci": {"busId": "00000000:30:00.0", "domain": 0}, "inforom_valid": None, "gsp_version": "590.48.01",
-    "gsp_mode": [1, 1], "ecc": [1, 1], "ecc_uncorrected_volatile": 0, "ecc_uncorrected_aggregate": 2,
-    "remapped_rows": [0, 1, 1, 0], "mig": [0, 0], "persistence": 1, "virtualization": 1, "architecture": 9,
+    "uuid": UUID,
+    "name": "NVIDIA H100 80GB HBM3",
+    "vbios": "96.00.89.00.01",
+    "inforom_image": "G520.0200.00.05",
+    "pci": {"busId": "00000000:30:00.0", "domain": 0},
+    "inforom_valid": None,
+    "gsp_version": "590.48.01",
+    "gsp_mode": [1, 1],
+    "ecc": [1, 1],
+    "ecc_uncorrected_volatile": 0,
+    "ecc_uncorrected_aggregate": 2,
+    "remapped_rows": [0, 1, 1, 0],
+    "mig": [0, 0],
+    "persistence": 1,
+    "virtualization": 1,
+    "architecture": 9,
     "compute_processes": [{"pid": 4711, "usedGpuMemory": 1 << 30, "gpuInstanceId": 4294967295}],
     "graphics_processes": [],
 }
 CC: dict[str, Any] = {
     "cc_state": {"environment": 2, "ccFeature": 1, "devToolsMode": 0},
     "cc_settings": {"version": 16777236, "environment": 2, "ccFeature": 1, "devToolsMode": 0, "multiGpuMode": 0},
-    "cc_capabilities": {"cpuCaps": 3, "gpusCaps": 1}, "cc_ready": 1,
+    "cc_capabilities": {"cpuCaps": 3, "gpusCaps": 1},
+    "cc_ready": 1,
 }
 
 
@@ -91,8 +106,13 @@ def lines(*gpus: dict[str, Any], system: dict[str, Any] | None = None, end: bool
 
 def nvml(text: str, where: Evidence = ONE) -> Evidence:
     """A host on which NVML answered."""
-    return {**where, VERSION.id: OPEN, NVML.id: ok(text, 0), SMI.id: status(Status.SKIPPED, "nvml was read"),
-            CONF_COMPUTE.id: status(Status.SKIPPED, "nvidia-smi is skipped")}
+    return {
+        **where,
+        VERSION.id: OPEN,
+        NVML.id: ok(text, 0),
+        SMI.id: status(Status.SKIPPED, "nvml was read"),
+        CONF_COMPUTE.id: status(Status.SKIPPED, "nvidia-smi is skipped"),
+    }
 
 
 def smi(text: str, where: Evidence = ONE) -> Evidence:
@@ -110,19 +130,33 @@ def capture(name: str) -> str:
 
 def test_pci_kinds() -> None:
     """Only GPUs, NVSwitches and accelerators of the four vendors are rows."""
-    found = run(GPU_PCI, pci({
-        "0000:30:00.0": device(), "0000:31:00.0": device(kind="0x068000", driver="nvidia-nvswitch"),
-        "0000:32:00.0": device("0x1002", "0x120000", "amdgpu"), "0000:33:00.0": device("0x1da3", "0x120000", "habanalabs"),
-        "0000:34:00.0": device("0x8086", "0x038000", "xe"), "0000:35:00.0": device("0x8086", "0x020000", "ice"),
-        "0000:30:00.1": device(kind="0x040300"), "0000:36:00.0": device("0x1a03", "0x030000", "ast"),
-        "0000:37:00.0": device(driver="vfio-pci"), "0000:37:00.4": device(physfn="0000:37:00.0"),
-    }))
+    found = run(
+        GPU_PCI,
+        pci(
+            {
+                "0000:30:00.0": device(),
+                "0000:31:00.0": device(kind="0x068000", driver="nvidia-nvswitch"),
+                "0000:32:00.0": device("0x1002", "0x120000", "amdgpu"),
+                "0000:33:00.0": device("0x1da3", "0x120000", "habanalabs"),
+                "0000:34:00.0": device("0x8086", "0x038000", "xe"),
+                "0000:35:00.0": device("0x8086", "0x020000", "ice"),
+                "0000:30:00.1": device(kind="0x040300"),
+                "0000:36:00.0": device("0x1a03", "0x030000", "ast"),
+                "0000:37:00.0": device(driver="vfio-pci"),
+                "0000:37:00.4": device(physfn="0000:37:00.0"),
+            }
+        ),
+    )
     assert found.coverage is Coverage.COMPLETE
     rows = {row["address"]: row for row in rows_as_dicts(GPU_PCI, found)}
     assert {where: (row["vendor"], row["kind"]) for where, row in rows.items()} == {
-        "0000:30:00.0": ("nvidia", "gpu"), "0000:31:00.0": ("nvidia", "nvswitch"),
-        "0000:32:00.0": ("amd", "accelerator"), "0000:33:00.0": ("habana", "accelerator"),
-        "0000:34:00.0": ("intel", "gpu"), "0000:37:00.0": ("nvidia", "gpu"), "0000:37:00.4": ("nvidia", "gpu"),
+        "0000:30:00.0": ("nvidia", "gpu"),
+        "0000:31:00.0": ("nvidia", "nvswitch"),
+        "0000:32:00.0": ("amd", "accelerator"),
+        "0000:33:00.0": ("habana", "accelerator"),
+        "0000:34:00.0": ("intel", "gpu"),
+        "0000:37:00.0": ("nvidia", "gpu"),
+        "0000:37:00.4": ("nvidia", "gpu"),
     }
     assert [where for where, row in rows.items() if row["virtual_function"]] == ["0000:37:00.4"]
 
@@ -135,10 +169,16 @@ def test_no_gpu_is_proved_only_with_sysfs() -> None:
     assert run(GPU_PCI, {PCI_BUS.id: gone, PCI.id: ok("{}")}).coverage is Coverage.NONE
 
 
-@pytest.mark.parametrize("fields", [
-    device(vendor={"status": "denied", "detail": ""}), device(driver={"status": "denied", "detail": ""}),
-    {"vendor": None, "class": None, "device": None, "driver": None, "physfn": None}, {}, {"vendor": "0x10de"},
-])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        device(vendor={"status": "denied", "detail": ""}),
+        device(driver={"status": "denied", "detail": ""}),
+        {"vendor": None, "class": None, "device": None, "driver": None, "physfn": None},
+        {},
+        {"vendor": "0x10de"},
+    ],
+)
 def test_pci_device_that_cannot_be_read(fields: dict[str, Any]) -> None:
     """A function that does not say what it is may be a GPU."""
     assert run(GPU_PCI, pci({"0000:30:00.0": fields})).coverage is Coverage.PARTIAL
@@ -175,10 +215,16 @@ def test_driver_on_disk_only_and_not_at_all() -> None:
     assert driver(NO_DRIVER, UNKNOWN, UNKNOWN) == (Coverage.COMPLETE, [])
 
 
-@pytest.mark.parametrize("tool", [
-    status(Status.ABSENT, "modinfo: No such file or directory"), status(Status.TIMEOUT), ok("", 0), ok("?\n", 0),
-    Item(Status.FAILED, exit=1, detail="exit 1"),
-])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        status(Status.ABSENT, "modinfo: No such file or directory"),
+        status(Status.TIMEOUT),
+        ok("", 0),
+        ok("?\n", 0),
+        Item(Status.FAILED, exit=1, detail="exit 1"),
+    ],
+)
 def test_driver_without_modinfo(tool: Item) -> None:
     """A tool that is missing says nothing of the disk."""
     assert driver(NO_DRIVER, tool, UNKNOWN) == (Coverage.PARTIAL, [])
@@ -222,12 +268,29 @@ def test_nvml() -> None:
     (row,) = rows_as_dicts(GPUS, found)
     assert row.pop("driver_key")
     assert row == {
-        "uuid": UUID, "gpu_index": 0, "name": "NVIDIA H100 80GB HBM3", "address": "0000:30:00.0",
-        "driver_version": "590.48.01", "driver_branch": 590, "vbios": "96.00.89.00.01",
-        "inforom": "G520.0200.00.05", "inforom_valid": True, "gsp_version": "590.48.01", "ecc_supported": True,
-        "ecc_enabled": True, "ecc_pending": True, "ecc_uncorrected_volatile": 0, "ecc_uncorrected_aggregate": 2,
-        "remap_pending": True, "remap_failure": False, "mig_supported": True, "mig_enabled": False,
-        "mig_pending": False, "persistence": True, "virtualization": "pass-through", "architecture": "hopper",
+        "uuid": UUID,
+        "gpu_index": 0,
+        "name": "NVIDIA H100 80GB HBM3",
+        "address": "0000:30:00.0",
+        "driver_version": "590.48.01",
+        "driver_branch": 590,
+        "vbios": "96.00.89.00.01",
+        "inforom": "G520.0200.00.05",
+        "inforom_valid": True,
+        "gsp_version": "590.48.01",
+        "ecc_supported": True,
+        "ecc_enabled": True,
+        "ecc_pending": True,
+        "ecc_uncorrected_volatile": 0,
+        "ecc_uncorrected_aggregate": 2,
+        "remap_pending": True,
+        "remap_failure": False,
+        "mig_supported": True,
+        "mig_enabled": False,
+        "mig_pending": False,
+        "persistence": True,
+        "virtualization": "pass-through",
+        "architecture": "hopper",
     }
 
 
@@ -247,13 +310,23 @@ def test_nvml_corrupted_inforom() -> None:
     assert (found.coverage, rows_as_dicts(GPUS, found)[0]["inforom_valid"]) == (Coverage.COMPLETE, False)
 
 
-@pytest.mark.parametrize(("name", "answer", "column"), [
-    ("ecc", failing(999), "ecc_enabled"), ("ecc", [2, 1], "ecc_enabled"), ("ecc", "on", "ecc_enabled"),
-    ("ecc", [1], "ecc_enabled"), ("mig", failing(4), "mig_supported"), ("remapped_rows", [0], "remap_failure"),
-    ("vbios", 7, "vbios"), ("inforom_valid", failing(15), "inforom_valid"), ("persistence", [1, 1], "persistence"),
-    ("virtualization", "x", "virtualization"), ("pci", [], "address"), ("ecc_uncorrected_volatile", True,
-                                                                        "ecc_uncorrected_volatile"),
-])
+@pytest.mark.parametrize(
+    ("name", "answer", "column"),
+    [
+        ("ecc", failing(999), "ecc_enabled"),
+        ("ecc", [2, 1], "ecc_enabled"),
+        ("ecc", "on", "ecc_enabled"),
+        ("ecc", [1], "ecc_enabled"),
+        ("mig", failing(4), "mig_supported"),
+        ("remapped_rows", [0], "remap_failure"),
+        ("vbios", 7, "vbios"),
+        ("inforom_valid", failing(15), "inforom_valid"),
+        ("persistence", [1, 1], "persistence"),
+        ("virtualization", "x", "virtualization"),
+        ("pci", [], "address"),
+        ("ecc_uncorrected_volatile", True, "ecc_uncorrected_volatile"),
+    ],
+)
 def test_nvml_failures_are_gaps(name: str, answer: Any, column: str) -> None:
     """What failed or is not understood is NULL and makes the table partial."""
     found = run(GPUS, nvml(lines({**ANSWERS, name: answer})))
@@ -358,18 +431,20 @@ def test_smi() -> None:
     assert (row["mig_enabled"], row["mig_pending"], row["remap_failure"]) == (False, True, True)
 
 
-@pytest.mark.parametrize(("old", "new", "column", "coverage"), [
-    ("<current_ecc>Enabled", "<current_ecc>Unknown Error", "ecc_supported", Coverage.PARTIAL),
-    ("<current_ecc>Enabled", "<current_ecc>[GPU requires reset]", "ecc_enabled", Coverage.PARTIAL),
-    ("<current_ecc>Enabled", "<current_ecc>Perhaps", "ecc_supported", Coverage.PARTIAL),
-    ("<vbios_version>96.00.A5.00.03", "<vbios_version>ERR!", "vbios", Coverage.PARTIAL),
-    ("<vbios_version>96.00.A5.00.03", "<vbios_version>", "vbios", Coverage.PARTIAL),
-    ("<persistence_mode>Enabled", "<persistence_mode>Requested functionality has been deprecated", "persistence",
-     Coverage.COMPLETE),
-    ("<gsp_firmware_version>610.57.04", "<gsp_firmware_version>N/A", "gsp_version", Coverage.COMPLETE),
-    ("<dram_uncorrectable>4", "<dram_uncorrectable>many", "ecc_uncorrected_volatile", Coverage.PARTIAL),
-    ("<kmd_version>610.57.04</kmd_version>", "", "nothing", Coverage.COMPLETE),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "column", "coverage"),
+    [
+        ("<current_ecc>Enabled", "<current_ecc>Unknown Error", "ecc_supported", Coverage.PARTIAL),
+        ("<current_ecc>Enabled", "<current_ecc>[GPU requires reset]", "ecc_enabled", Coverage.PARTIAL),
+        ("<current_ecc>Enabled", "<current_ecc>Perhaps", "ecc_supported", Coverage.PARTIAL),
+        ("<vbios_version>96.00.A5.00.03", "<vbios_version>ERR!", "vbios", Coverage.PARTIAL),
+        ("<vbios_version>96.00.A5.00.03", "<vbios_version>", "vbios", Coverage.PARTIAL),
+        ("<persistence_mode>Enabled", "<persistence_mode>Requested functionality has been deprecated", "persistence", Coverage.COMPLETE),
+        ("<gsp_firmware_version>610.57.04", "<gsp_firmware_version>N/A", "gsp_version", Coverage.COMPLETE),
+        ("<dram_uncorrectable>4", "<dram_uncorrectable>many", "ecc_uncorrected_volatile", Coverage.PARTIAL),
+        ("<kmd_version>610.57.04</kmd_version>", "", "nothing", Coverage.COMPLETE),
+    ],
+)
 def test_smi_words(old: str, new: str, column: str, coverage: Coverage) -> None:
     """The words for nothing: some say that there is no such thing, some that it is not known."""
     assert old in DOCUMENT
@@ -395,13 +470,19 @@ def test_smi_gpu_that_is_missing() -> None:
     assert run(GPUS, smi(DOCUMENT.replace("<uuid>GPU-1", "<uuid>"))).coverage is Coverage.PARTIAL
 
 
-@pytest.mark.parametrize("item", [
-    ok(""), ok("No devices were found\n"), ok("<?xml version='1.0'?><other/></nvidia_smi_log>"),
-    Item(Status.FAILED, b"Failed to initialize NVML: Driver/library version mismatch", 18, "exit 18"),
-    status(Status.ABSENT, "nvidia-smi: No such file or directory"), status(Status.TIMEOUT),
-    ok(DOCUMENT.replace('SYSTEM "nvsmi_device_v13.dtd"', '[<!ENTITY a "b">]')),
-    ok(DOCUMENT.replace('SYSTEM "nvsmi_device_v13.dtd"', '[<!ENTITY a SYSTEM "file:///etc/passwd">]')),
-])
+@pytest.mark.parametrize(
+    "item",
+    [
+        ok(""),
+        ok("No devices were found\n"),
+        ok("<?xml version='1.0'?><other/></nvidia_smi_log>"),
+        Item(Status.FAILED, b"Failed to initialize NVML: Driver/library version mismatch", 18, "exit 18"),
+        status(Status.ABSENT, "nvidia-smi: No such file or directory"),
+        status(Status.TIMEOUT),
+        ok(DOCUMENT.replace('SYSTEM "nvsmi_device_v13.dtd"', '[<!ENTITY a "b">]')),
+        ok(DOCUMENT.replace('SYSTEM "nvsmi_device_v13.dtd"', '[<!ENTITY a SYSTEM "file:///etc/passwd">]')),
+    ],
+)
 def test_smi_that_says_nothing(item: Item) -> None:
     """A tool that fails, and a document with entities, say nothing."""
     for table in (GPUS, PROCESSES):
@@ -442,7 +523,9 @@ def test_capture_t4() -> None:
     assert (row["address"], row["remap_failure"], row["persistence"]) == ("0000:00:1e.0", None, False)
     processes = rows_as_dicts(PROCESSES, run(PROCESSES, smi(capture("t4.515.105.01"), there)))
     assert [(p["pid"], p["kind"], p["name"], p["used_memory_bytes"]) for p in processes] == [
-        (675, "graphics", "/usr/lib/xorg/Xorg", 22 << 20), (5762, "compute", "python", 1005 << 20)]
+        (675, "graphics", "/usr/lib/xorg/Xorg", 22 << 20),
+        (5762, "compute", "python", 1005 << 20),
+    ]
 
 
 def test_capture_rtx_3080() -> None:
@@ -463,8 +546,7 @@ def test_processes() -> None:
     for answer in (failing(3), failing(4), [{"pid": "x"}], [7], None, "x"):
         lost = run(PROCESSES, nvml(lines({**ANSWERS, "graphics_processes": answer})))
         assert (lost.coverage, len(lost.rows)) == (Coverage.PARTIAL, 1)
-    assert run(PROCESSES, smi(DOCUMENT)).rows == (
-        ("GPU-1", 7, None, "compute", 2 << 20), ("GPU-1", 7, None, "graphics", 2 << 20))
+    assert run(PROCESSES, smi(DOCUMENT)).rows == (("GPU-1", 7, None, "compute", 2 << 20), ("GPU-1", 7, None, "graphics", 2 << 20))
     other = DOCUMENT.replace("C+G", "Z")
     assert run(PROCESSES, smi(other)).coverage is Coverage.PARTIAL
 
@@ -496,8 +578,7 @@ def tool(text: str) -> Evidence:
 def test_confidential_by_nvml() -> None:
     """The system's state, once for all GPUs."""
     found = run(CONFIDENTIAL, nvml(lines(ANSWERS)))
-    assert (found.coverage, found.rows) == (
-        Coverage.COMPLETE, ((True, False, "production", "sev-snp", True, True, "none"),))
+    assert (found.coverage, found.rows) == (Coverage.COMPLETE, ((True, False, "production", "sev-snp", True, True, "none"),))
     settings_failed = nvml(lines(ANSWERS, system={"cc_settings": {"error": "TypeError: no argument"}}))
     found = run(CONFIDENTIAL, settings_failed)
     assert (found.coverage, found.rows[0][0], found.rows[0][-1]) == (Coverage.PARTIAL, True, None)
@@ -513,8 +594,7 @@ def test_confidential_of_gpus_that_cannot() -> None:
 def test_confidential_by_the_tool() -> None:
     """Labels and values in the spellings of several drivers."""
     found = run(CONFIDENTIAL, tool(SPOKEN))
-    assert (found.coverage, found.rows) == (
-        Coverage.COMPLETE, ((True, None, None, "sev-snp-vtom", True, True, "none"),))
+    assert (found.coverage, found.rows) == (Coverage.COMPLETE, ((True, None, None, "sev-snp-vtom", True, True, "none"),))
     # synthetic: sources.md section 4.1, Protected PCIe reads OFF by design
     text = SPOKEN.replace(": ON", ": OFF").replace(": None", ":  Protected PCIe").replace("AMD SEV-SNP(vTOM Mode)", "INTEL  TDX")
     text = text.replace(": Ready", ": Not Ready") + "DevTools Mode:ON\nEnvironment : PRODUCTION\n"
@@ -522,10 +602,16 @@ def test_confidential_by_the_tool() -> None:
     assert found.rows == ((False, True, "production", "tdx", True, False, "protected-pcie"),)
 
 
-@pytest.mark.parametrize(("text", "coverage"), [
-    ("", Coverage.NONE), ("garbage\n", Coverage.NONE), (SPOKEN.replace("CC State ", "Zustand "), Coverage.NONE),
-    (SPOKEN.replace(": ON", ": PERHAPS"), Coverage.PARTIAL), (SPOKEN.replace("Multi-GPU", "Some"), Coverage.PARTIAL),
-])
+@pytest.mark.parametrize(
+    ("text", "coverage"),
+    [
+        ("", Coverage.NONE),
+        ("garbage\n", Coverage.NONE),
+        (SPOKEN.replace("CC State ", "Zustand "), Coverage.NONE),
+        (SPOKEN.replace(": ON", ": PERHAPS"), Coverage.PARTIAL),
+        (SPOKEN.replace("Multi-GPU", "Some"), Coverage.PARTIAL),
+    ],
+)
 def test_confidential_other_wording(text: str, coverage: Coverage) -> None:
     """A wording that is not known is not guessed."""
     found = run(CONFIDENTIAL, tool(text))
@@ -536,7 +622,8 @@ def test_confidential_other_wording(text: str, coverage: Coverage) -> None:
 # --- Laws -----------------------------------------------------------------------------------------
 
 HOSTS: dict[str, Evidence] = {
-    "nvml": nvml(lines(ANSWERS)), "smi": tool(SPOKEN) | smi(DOCUMENT),
+    "nvml": nvml(lines(ANSWERS)),
+    "smi": tool(SPOKEN) | smi(DOCUMENT),
     "no GPU": {**NONE, VERSION.id: NO_DRIVER, NVML.id: SKIPPED, SMI.id: SKIPPED, CONF_COMPUTE.id: SKIPPED},
 }
 DISK = {DISK_VERSION.id: ok("590.48.01\n", 0), DISK_LICENSE.id: ok("NVIDIA\n", 0), PARAMS.id: ok("A: 1\n")}
@@ -566,9 +653,12 @@ def test_any_bytes(table: Table, data: st.DataObject) -> None:
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.sampled_from(["pid", "busId", "vendor", "class", "status", "value", "a"]), inner, max_size=4),
-    max_leaves=8)
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["pid", "busId", "vendor", "class", "status", "value", "a"]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
 
 
 @given(name=st.sampled_from([*ANSWERS, *CC, "count", "driver_version"]), answer=JSON)

@@ -63,7 +63,9 @@ def test_installed_kernels_of_rocky_sort_by_release() -> None:
     assert rows[0]["release_key"] > rows[1]["release_key"]
 
 
-@pytest.mark.parametrize(("dpkg", "rpm"), [(Status.ABSENT, Status.ABSENT), (Status.DENIED, Status.SKIPPED), (Status.TIMEOUT, Status.ABSENT)])
+@pytest.mark.parametrize(
+    ("dpkg", "rpm"), [(Status.ABSENT, Status.ABSENT), (Status.DENIED, Status.SKIPPED), (Status.TIMEOUT, Status.ABSENT)]
+)
 def test_no_package_database_is_no_empty_list(dpkg: Status, rpm: Status) -> None:
     found = run(tables()["kernel_packages"], {DPKG.id: status(dpkg), RPM.id: status(rpm)})
     assert (found.coverage, found.rows) == (Coverage.NONE, ())
@@ -121,7 +123,11 @@ def test_available_kernels_name_lists_that_could_not_be_read() -> None:
 
 
 def test_age_of_lists_is_of_the_fetch_not_of_the_server() -> None:
-    paths = {"/var/lib/apt/lists": {"mtime": 9}, "/var/lib/apt/lists/partial": {"mtime": 5}, "/var/lib/apt/periodic/update-success-stamp": {"mtime": 7}}
+    paths = {
+        "/var/lib/apt/lists": {"mtime": 9},
+        "/var/lib/apt/lists/partial": {"mtime": 5},
+        "/var/lib/apt/periodic/update-success-stamp": {"mtime": 7},
+    }
     (row,) = rows_as_dicts(tables()["apt_lists"], run(tables()["apt_lists"], {kernel.LISTS.id: ok(json.dumps(paths))}))
     assert row["updated_at"].timestamp() is not None
     assert row["updated_at"].second == 7

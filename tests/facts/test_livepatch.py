@@ -22,26 +22,48 @@ CLIENTS, PATCHES, KPATCHES = TABLES
 Evidence = dict[SourceId, Item]
 NOWHERE = ok(json.dumps({path: {"status": "absent", "detail": "No such file"} for path in PLACES.args["globs"]}))
 KERNEL = "6.8.0-60.63-generic"
-FIXES = [{"Name": "cve-2024-53150", "Description": "x", "Bug": "", "Patched": True},
-         {"Name": "cve-2025-0001", "Description": "y", "Bug": "", "Patched": False}]
+FIXES = [
+    {"Name": "cve-2024-53150", "Description": "x", "Bug": "", "Patched": True},
+    {"Name": "cve-2025-0001", "Description": "y", "Bug": "", "Patched": False},
+]
 
 # synthetic: sources.md 1.1, JSON of clients 10.x
 NOW: dict[str, Any] = {
-    "Client-Version": "10.8.3", "Machine-Id": "0" * 32, "Architecture": "x86_64", "CPU-Model": "x",
-    "Last-Check": "2026-11-24T10:15:00.123456789Z", "Boot-Time": "2026-11-01T00:00:00Z", "Uptime": "1",
+    "Client-Version": "10.8.3",
+    "Machine-Id": "0" * 32,
+    "Architecture": "x86_64",
+    "CPU-Model": "x",
+    "Last-Check": "2026-11-24T10:15:00.123456789Z",
+    "Boot-Time": "2026-11-01T00:00:00Z",
+    "Uptime": "1",
     "Status": [
         {"Kernel": "6.8.0-59.61-generic", "Running": False, "Livepatch": {"CheckState": "checked", "State": "unapplied"}},
-        {"Kernel": KERNEL, "Running": True, "Supported": "supported", "UpgradeRequiredDate": "",
-         "Livepatch": {"CheckState": "checked", "State": "applied", "Version": "107.1", "Fixes": FIXES}},
+        {
+            "Kernel": KERNEL,
+            "Running": True,
+            "Supported": "supported",
+            "UpgradeRequiredDate": "",
+            "Livepatch": {"CheckState": "checked", "State": "applied", "Version": "107.1", "Fixes": FIXES},
+        },
     ],
     "tier": "updates",
 }
 # synthetic: sources.md 1.1, lower camel spelling, as --format yaml has it
 CAMEL = {
-    "clientVersion": "v8.1.2", "lastCheck": "2026-11-24T10:15:00Z",
-    "status": [{"kernel": KERNEL, "running": True,
-                "livepatch": {"checkState": "checked", "patchState": "applied", "version": "9.1",
-                              "fixes": "* CVE-2016-0728\n* CVE-2016-4557 LP: #1578705\n"}}],
+    "clientVersion": "v8.1.2",
+    "lastCheck": "2026-11-24T10:15:00Z",
+    "status": [
+        {
+            "kernel": KERNEL,
+            "running": True,
+            "livepatch": {
+                "checkState": "checked",
+                "patchState": "applied",
+                "version": "9.1",
+                "fixes": "* CVE-2016-0728\n* CVE-2016-4557 LP: #1578705\n",
+            },
+        }
+    ],
 }
 
 
@@ -64,9 +86,17 @@ def client(document: Any) -> dict[str, Any]:
 
 def test_client_of_today() -> None:
     assert client(NOW) == {
-        "installed": True, "enabled": True, "client_version": "10.8.3", "kernel": KERNEL, "check_state": "checked",
-        "state": "applied", "patch_version": "107.1", "supported": "supported", "fixes": ["CVE-2024-53150"],
-        "last_check_at": datetime(2026, 11, 24, 10, 15, 0, 123456), "tier": "updates",
+        "installed": True,
+        "enabled": True,
+        "client_version": "10.8.3",
+        "kernel": KERNEL,
+        "check_state": "checked",
+        "state": "applied",
+        "patch_version": "107.1",
+        "supported": "supported",
+        "fixes": ["CVE-2024-53150"],
+        "last_check_at": datetime(2026, 11, 24, 10, 15, 0, 123456),
+        "tier": "updates",
     }
 
 
@@ -175,7 +205,9 @@ def test_modules() -> None:
     extracted = run(PATCHES, {MODULES.id: ok(json.dumps(LOADED)), FOLDER.id: HERE})
     assert extracted.coverage is Coverage.COMPLETE
     assert [row[1:] for row in extracted.rows] == [
-        (True, False, "canonical", KERNEL), (True, True, "kpatch", None), (False, False, "other", None),
+        (True, False, "canonical", KERNEL),
+        (True, True, "kpatch", None),
+        (False, False, "other", None),
         (True, False, "canonical", None),
     ]
 
@@ -192,8 +224,10 @@ def test_none_loaded_differs_from_unread(modules: Item, folder: Item, coverage: 
 
 # synthetic: kpatch's own script prints names alone; newer ones add the state (sources.md 1.2)
 KPATCH_OLD = "Loaded patch modules:\nkpatch_1\n\nInstalled patch modules:\nkpatch-1.ko (5.14.0-70.el9.x86_64)\n"
-KPATCH_NEW = ("Loaded patch modules:\nkpatch_1 [enabled]\nkpatch_2 [disabling...]\n\n"
-              "Installed patch modules:\nkpatch_1 (5.14.0-70.el9.x86_64)\nkpatch_1 (5.14.0-71.el9.x86_64)\n")
+KPATCH_NEW = (
+    "Loaded patch modules:\nkpatch_1 [enabled]\nkpatch_2 [disabling...]\n\n"
+    "Installed patch modules:\nkpatch_1 (5.14.0-70.el9.x86_64)\nkpatch_1 (5.14.0-71.el9.x86_64)\n"
+)
 
 
 def test_kpatch() -> None:
@@ -202,7 +236,8 @@ def test_kpatch() -> None:
     extracted = run(KPATCHES, {KPATCH.id: ok(KPATCH_NEW)})
     assert extracted.coverage is Coverage.COMPLETE
     assert extracted.rows == (
-        ("kpatch_1", kernel, True, True, "enabled"), ("kpatch_1", "5.14.0-71.el9.x86_64", True, True, "enabled"),
+        ("kpatch_1", kernel, True, True, "enabled"),
+        ("kpatch_1", "5.14.0-71.el9.x86_64", True, True, "enabled"),
         ("kpatch_2", None, True, False, "disabling..."),
     )
 

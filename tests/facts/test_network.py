@@ -39,10 +39,17 @@ def _socket(local: str = "00000000:0016", owners: object = (), kind: str = "tcp"
 
 
 def test_one_row_for_each_socket_and_one_for_each_owner() -> None:
-    owners = [{"pid": 1, "comm": "sshd", "exe": "/usr/sbin/sshd"}, {"pid": 9, "comm": "sshd", "exe": "/usr/sbin/sshd"}, {"pid": 2, "comm": "x", "exe": None}]
+    owners = [
+        {"pid": 1, "comm": "sshd", "exe": "/usr/sbin/sshd"},
+        {"pid": 9, "comm": "sshd", "exe": "/usr/sbin/sshd"},
+        {"pid": 2, "comm": "x", "exe": None},
+    ]
     given = {network.SOCKETS.id: ok(_document(_socket(owners=owners), _socket("0100007F:0019")))}
     sockets = rows_as_dicts(tables()["sockets"], run(tables()["sockets"], given))
-    assert [(s["proto"], s["address"], s["port"], s["scope"]) for s in sockets] == [("tcp", "0.0.0.0", 22, "all"), ("tcp", "127.0.0.1", 25, "loopback")]
+    assert [(s["proto"], s["address"], s["port"], s["scope"]) for s in sockets] == [
+        ("tcp", "0.0.0.0", 22, "all"),
+        ("tcp", "127.0.0.1", 25, "loopback"),
+    ]
     held = rows_as_dicts(tables()["socket_owners"], run(tables()["socket_owners"], given))
     assert [(h["port"], h["process"]) for h in held] == [(22, "sshd"), (22, "x"), (25, None)]
 
@@ -54,13 +61,18 @@ def test_owners_that_could_not_be_seen_make_only_the_owners_partial() -> None:
     assert (owners.coverage, owners.rows) == (Coverage.PARTIAL, ())
 
 
-@pytest.mark.parametrize(("kind", "state", "coverage"), [("tcp6", "absent", Coverage.COMPLETE), ("tcp6", "denied", Coverage.PARTIAL), ("tcp", "absent", Coverage.PARTIAL)])
+@pytest.mark.parametrize(
+    ("kind", "state", "coverage"),
+    [("tcp6", "absent", Coverage.COMPLETE), ("tcp6", "denied", Coverage.PARTIAL), ("tcp", "absent", Coverage.PARTIAL)],
+)
 def test_ipv6_that_is_off_is_no_gap(kind: str, state: str, coverage: Coverage) -> None:
     given = {network.SOCKETS.id: ok(_document(_socket(), unread={kind: {"status": state, "detail": ""}}))}
     assert run(tables()["sockets"], given).coverage is coverage
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"sockets": 3, "unread": {}}', _document({"kind": "tcp", "local": "zz:1"}), _document(_socket())[:-9]])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"sockets": 3, "unread": {}}', _document({"kind": "tcp", "local": "zz:1"}), _document(_socket())[:-9]]
+)
 def test_what_is_not_understood_is_none(text: str) -> None:
     assert run(tables()["sockets"], {network.SOCKETS.id: ok(text)}).coverage is Coverage.NONE
 

@@ -20,7 +20,11 @@ from .helpers import ok, rows_as_dicts, run, shared, status
 
 # synthetic, in the format of os-release(5)
 RELEASES = {
-    "ubuntu": ('NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\nVERSION_CODENAME=jammy\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n', "debian", "22.04"),
+    "ubuntu": (
+        'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\nVERSION_CODENAME=jammy\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
+        "debian",
+        "22.04",
+    ),
     "rocky": ('NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n', "rhel", "9.4"),
     "rhel": ("ID=\"rhel\"\nID_LIKE='fedora'\nVERSION_ID=8.10\n", "rhel", "8.10"),
     "opensuse-leap": ('ID="opensuse-leap"\nID_LIKE="suse opensuse"\nVERSION_ID="15.6"\n', "suse", "15.6"),
@@ -104,7 +108,9 @@ def test_garbage_lines_make_it_partial_and_no_row() -> None:
 
 @pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="the mirror lacks dpkg here")
 def test_dpkg_of_this_machine_agrees_with_dpkg_query() -> None:
-    native = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\\n"], capture_output=True, text=True, check=True)
+    native = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\\n"], capture_output=True, text=True, check=True
+    )
     wanted = sorted(line.split()[1:] for line in native.stdout.splitlines() if line.startswith("installed "))
     _, rows = _packages(ok(Path("/var/lib/dpkg/status").read_text().replace("\n ", "\n_")))
     assert sorted([r["name"], r["version"]] for r in rows) == wanted

@@ -26,8 +26,14 @@ GONE = status(Status.ABSENT)
 
 # synthetic: sources.md section 2, `pro status --format json` of an attached machine, account and contract left out
 ATTACHED: dict[str, Any] = {
-    "_schema_version": "0.1", "attached": True, "version": "34~24.04", "expires": "2027-05-08T19:02:26+00:00",
-    "effective": "2025-05-08T19:02:26+00:00", "execution_status": "inactive", "errors": [], "result": "success",
+    "_schema_version": "0.1",
+    "attached": True,
+    "version": "34~24.04",
+    "expires": "2027-05-08T19:02:26+00:00",
+    "effective": "2025-05-08T19:02:26+00:00",
+    "execution_status": "inactive",
+    "errors": [],
+    "result": "success",
     "contract": {"tech_support_level": "essential", "products": []},
     "services": [
         {"name": "esm-infra", "entitled": "yes", "status": "enabled", "available": "yes", "blocked_by": []},
@@ -38,14 +44,21 @@ ATTACHED: dict[str, Any] = {
 }
 # synthetic: the same, not attached: no status at all
 UNATTACHED = {
-    "_schema_version": "0.1", "attached": False, "version": "34~24.04", "expires": "n/a",
+    "_schema_version": "0.1",
+    "attached": False,
+    "version": "34~24.04",
+    "expires": "n/a",
     "contract": {"tech_support_level": "n/a"},
-    "services": [{"name": "esm-infra", "description": "x", "available": "yes"},
-                 {"name": "fips", "description": "x", "available": "no"}],
+    "services": [{"name": "esm-infra", "description": "x", "available": "yes"}, {"name": "fips", "description": "x", "available": "no"}],
 }
 # synthetic: sources.md section 2, a client before contract{} came into the schema
-OLD = {"attached": True, "version": "26.4", "expires": "2027-05-08 19:02:26+00:00", "techSupportLevel": "advanced",
-       "services": [{"name": "esm-infra", "entitled": "yes", "status": "enabled"}]}
+OLD = {
+    "attached": True,
+    "version": "26.4",
+    "expires": "2027-05-08 19:02:26+00:00",
+    "techSupportLevel": "advanced",
+    "services": [{"name": "esm-infra", "entitled": "yes", "status": "enabled"}],
+}
 
 
 def stat(*there: str, denied: str = "", source: Any = PLACES) -> Item:
@@ -76,7 +89,9 @@ def test_attached() -> None:
     services = run(SERVICES, evidence)
     assert services.coverage is Coverage.COMPLETE
     assert services.rows == (
-        ("esm-infra", True, "enabled", True), ("livepatch", True, "warning", True), ("fips", False, "—", False),
+        ("esm-infra", True, "enabled", True),
+        ("livepatch", True, "warning", True),
+        ("fips", False, "—", False),
         ("usg", True, "n/a", None),
     )
 
@@ -170,8 +185,10 @@ def test_laws(table: Any, evidence: Evidence) -> None:
 
 
 KEYS = st.sampled_from(["attached", "services", "name", "status", "expires", "contract", "entitled", TOKEN, "/usr/bin/pro", "mtime"])
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
+)
 
 
 @given(st.dictionaries(

@@ -28,19 +28,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     up.add_argument("number", type=int, metavar="N")
     up.add_argument("--kind", choices=("light", "boot"), default="light")
     up.add_argument("--release", default="bookworm", help="releases, comma separated, dealt out in turn")
-    up.add_argument(
-        "--run", nargs=argparse.REMAINDER, metavar="CMD", help="run CMD in the lab, then take it down"
-    )
+    up.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help="run CMD in the lab, then take it down")
     return parser.parse_args(argv)
 
 
 def specs(args: argparse.Namespace) -> list[HostSpec]:
     """Describe the hosts that were asked for: h0001, h0002, ..."""
     releases = args.release.split(",")
-    return [
-        HostSpec(f"h{index + 1:04d}", kind=args.kind, release=releases[index % len(releases)])
-        for index in range(args.number)
-    ]
+    return [HostSpec(f"h{index + 1:04d}", kind=args.kind, release=releases[index % len(releases)]) for index in range(args.number)]
 
 
 def environment(lab: Lab) -> dict[str, str]:
@@ -75,9 +70,7 @@ def main(argv: list[str]) -> int:
         started = time.monotonic()
         try:
             lab.up(specs(args))
-            print(
-                f"{args.number} hosts up in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True
-            )
+            print(f"{args.number} hosts up in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
             if not args.run:
                 return stay(lab)
             return subprocess.run(lab.command(args.run), env=environment(lab)).returncode

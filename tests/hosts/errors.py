@@ -6,5 +6,5 @@ class LabError(RuntimeError):
     """The lab is broken: a test that meets this fails."""
 
 
-class LabUnavailable(LabError):  # noqa: N818  (a condition to skip on, not an error of the lab)
+class LabUnavailable(LabError):
     """This machine cannot run the lab, or the mirror has no such release: a test skips, loudly."""

@@ -102,12 +102,8 @@ FAULTS: dict[str, Fault] = {
         "config",
         'ForceCommand sh -c "$SSH_ORIGINAL_COMMAND" | head -c 0',
     ),
-    "noise": _bashrc(
-        "noise", "echo WELCOME; echo noise >&2", "text on stdout and stderr before a command's own"
-    ),
-    "stdin-eater": _bashrc(
-        "eater", "read -r x", "the first line of standard input is lost; without input it waits"
-    ),
+    "noise": _bashrc("noise", "echo WELCOME; echo noise >&2", "text on stdout and stderr before a command's own"),
+    "stdin-eater": _bashrc("eater", "read -r x", "the first line of standard input is lost; without input it waits"),
     "nopython": Fault(
         "python3: command not found, status 127",
         "host",

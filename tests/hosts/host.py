@@ -179,9 +179,7 @@ class Host:
 def _run(
     argv: list[str], check: bool, input: str | None, timeout: float | None, env: dict[str, str] | None
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        argv, input=input or "", text=True, errors="replace", capture_output=True, timeout=timeout, env=env
-    )
+    done = subprocess.run(argv, input=input or "", text=True, errors="replace", capture_output=True, timeout=timeout, env=env)
     if check and done.returncode:
         raise LabError(f"{' '.join(argv)}: exit status {done.returncode}: {done.stderr.strip()}")
     return done

@@ -45,9 +45,7 @@ class Lab:
         """Return the lab, not up yet."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Take the lab down."""
         self.down()
 
@@ -105,9 +103,7 @@ class Lab:
         end = time.monotonic() + READY_SECONDS
         silent = list(self._hosts.values())
         while silent:
-            done = self.run(
-                [sys.executable, str(PROBE), str(PROBE_SECONDS), *[host.address for host in silent]]
-            )
+            done = self.run([sys.executable, str(PROBE), str(PROBE_SECONDS), *[host.address for host in silent]])
             silent = [host for host in silent if host.address in done.stdout.split()]
             if any(host.ended for host in silent) or (silent and time.monotonic() > end):
                 worst = next((host for host in silent if host.ended), silent[0])

@@ -112,10 +112,7 @@ def mounts_script(spec: HostSpec) -> str:
     sysctl = {shlex.quote(key.replace(".", "/")): shlex.quote(value) for key, value in spec.sysctl.items()}
     lines = [
         # A folder of /sys may lack the file, and takes no new one: lay an overlay over it.
-        *[
-            f'mount -t overlay overlay -o "ro,lowerdir=$1/.fleet/fake{top}:$1{top}" "$1{top}"\n'
-            for top in tops
-        ],
+        *[f'mount -t overlay overlay -o "ro,lowerdir=$1/.fleet/fake{top}:$1{top}" "$1{top}"\n' for top in tops],
         *[f'mount --bind "$1"/.fleet/fake{path} "$1"{path}\n' for path in proc],
         *[f'echo {value} > "$1"/proc/sys/{key}\n' for key, value in sysctl.items()],
     ]

@@ -43,11 +43,7 @@ class HostSpec:
 
     def __post_init__(self) -> None:
         """Refuse what the lab cannot give, before anything is started."""
-        if (
-            not self.name.replace("-", "").isalnum()
-            or len(self.name) > MOST_LETTERS
-            or self.name.startswith("-")
-        ):
+        if not self.name.replace("-", "").isalnum() or len(self.name) > MOST_LETTERS or self.name.startswith("-"):
             raise ValueError(f"not a host name: {self.name!r}")
         if self.release not in RELEASES:
             raise ValueError(f"{self.name}: no such release: {self.release}")

@@ -24,7 +24,7 @@ _OWN = ("when_exists", "when_ok", "otherwise", "timeout_s", "cap_bytes")
 
 def source(name: str, reader: str, **args: Any) -> Source:
     """A source; what is no argument of `Source` is one of the reader."""
-    mine = {key: args.pop(key) for key in _OWN if key in args}
+    mine = {"timeout_s": 40.0} | {key: args.pop(key) for key in _OWN if key in args}
     return Source(SourceId(name), reader, args, "", **mine)
 
 
@@ -69,7 +69,7 @@ def ask(
     *,
     program: pack.Program | None = None,
     seconds: float = 60.0,  # the probe has the least share of a busy machine
-    command_seconds: float = 10.0,
+    command_seconds: float = 40.0,
     byte_budget: int = 32 << 20,
     cpu: float | None = None,
 ) -> Asked:
@@ -111,7 +111,7 @@ class Running:
         )  # fmt: skip
         assert self.process.stdin and self.process.stdout
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        self.stdin.write(payload(self.program, [s.id for s in sources], self.nonce, seconds, 10.0, 32 << 20))
+        self.stdin.write(payload(self.program, [s.id for s in sources], self.nonce, seconds, 20.0, 32 << 20))
         self.stdin.flush()
 
     def finish(self) -> wire.Reply:

@@ -19,7 +19,7 @@ from tests.probe.helpers import command
 
 NONCE = "a1b2c3d4e5f60718"
 DIGEST = "d" * 64
-PASSWORD = "S3cret of ops's \\ $x \"q\""
+PASSWORD = 'S3cret of ops\'s \\ $x "q"'
 READY = DIGEST.encode() + b"\n"
 PROMPT = NONCE.encode() + b"-prompt"
 REFUSED = NONCE.encode() + b"-refused\n"

@@ -21,6 +21,8 @@ from fleet_audit.transport.dispatch import Dispatch
 from fleet_audit.transport.interface import Carried, Conversation
 from tests.probe.helpers import command
 
+pytestmark = pytest.mark.slow
+
 SOURCES = [command("a", "echo"), command("b", "echo")]
 program = pack.build(SOURCES)
 
@@ -75,7 +77,9 @@ ENDS = [
 
 @pytest.mark.parametrize("end", ENDS, ids=range(len(ENDS)))
 def test_end_frame_with_any_costs_and_notes_breaks_nothing(end: dict[str, Any], tmp_path: Path) -> None:
-    evidence = told(lambda n: reply(n, frame(n, {"source": "a", "status": "ok"}, b"x"), frame(n, {"source": "", "status": "end", **end})), tmp_path)
+    evidence = told(
+        lambda n: reply(n, frame(n, {"source": "a", "status": "ok"}, b"x"), frame(n, {"source": "", "status": "end", **end})), tmp_path
+    )
     assert evidence.reach is Reach.OK and evidence.records[0].status is Status.OK
     assert evidence.costs["wire_sent"] == 10, "what the controller counted is not the node's to say"
     assert len(evidence.costs) < 64
@@ -108,7 +112,9 @@ def test_any_frames_break_nothing(tmp_path: Path, heads: list[dict[str, Any]]) -
 
 
 def test_sources_that_were_not_asked_for_are_dropped_and_counted(tmp_path: Path) -> None:
-    evidence = told(lambda n: reply(n, frame(n, {"source": "other", "status": "ok"}, b"x"), frame(n, {"source": "", "status": "end"})), tmp_path)
+    evidence = told(
+        lambda n: reply(n, frame(n, {"source": "other", "status": "ok"}, b"x"), frame(n, {"source": "", "status": "end"})), tmp_path
+    )
     assert any("not asked for" in note for note in evidence.notes) and {r.status for r in evidence.records} == {Status.UNREACHED}
 
 
@@ -119,5 +125,7 @@ def test_reply_without_end_is_cut_short_and_what_is_missing_unreached(tmp_path: 
 
 def test_reply_over_the_cap_of_the_wire_is_over_limit_and_bounded(tmp_path: Path) -> None:
     begin = time.monotonic()
-    evidence = told(lambda n: reply(n) + b"\nF%s 10 1000000 00000000\n" % n.encode() * 100_000, tmp_path, Limits(host_s=10, wire_bytes=1 << 20))
+    evidence = told(
+        lambda n: reply(n) + b"\nF%s 10 1000000 00000000\n" % n.encode() * 100_000, tmp_path, Limits(host_s=10, wire_bytes=1 << 20)
+    )
     assert evidence.reach is Reach.OVER_LIMIT and time.monotonic() - begin < 5

@@ -21,6 +21,8 @@ from fleet_audit.model import Become, Secret
 from fleet_audit.probe import loader, pack, wire
 from tests.probe.helpers import command, payload
 
+pytestmark = pytest.mark.slow
+
 NONCE = "0011223344556677"
 SHELLS = ("sh", "bash", "dash", "zsh", "fish", "tcsh", "ksh", "busybox sh", "rbash")
 BECOMES = {
@@ -95,7 +97,10 @@ def test_program_that_is_not_the_one_of_the_digest_exits_98_and_runs_nothing(whe
 def test_program_cut_anywhere_never_runs() -> None:
     for cut in (0, 4, 8, 9, 2000, len(program.packed) - 1):
         with subprocess.Popen(
-            ["/bin/sh", "-c", loader.line(program.digest, NONCE, None)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ["/bin/sh", "-c", loader.line(program.digest, NONCE, None)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         ) as child:
             out, _ = child.communicate(program.packed[:cut])
         assert child.returncode != 0 and NONCE.encode() not in out
@@ -158,7 +163,7 @@ def as_nobody(pinned: str, line: str, data: bytes) -> subprocess.CompletedProces
     user = pwd.getpwnam("nobody")
     inside = (
         "mount -t tmpfs -o mode=755 tmpfs /etc/sudoers.d && printf '%s\\n' \"$1\" > /etc/sudoers.d/fleet && chmod 440 /etc/sudoers.d/fleet && "
-        f"exec setpriv --reuid {user.pw_uid} --regid {user.pw_gid} --clear-groups sh -c \"$2\""
+        f'exec setpriv --reuid {user.pw_uid} --regid {user.pw_gid} --clear-groups sh -c "$2"'
     )
     return run(["unshare", "--mount", "sh", "-c", inside, "sh", pinned, line], data)
 

@@ -16,6 +16,8 @@ import pytest
 from fleet_audit.model import SourceId
 from tests.probe.helpers import Running, ask, command, processes_with, shell, source, until
 
+pytestmark = pytest.mark.slow
+
 
 def one(script: str, **args: object):  # type: ignore[no-untyped-def]
     return ask([shell("it", script, **args)])["it"]
@@ -131,7 +133,9 @@ def test_command_runs_with_least_priority_and_limits() -> None:
 
 
 def test_commands_and_reader_take_the_least_share_among_sessions_too() -> None:
-    found = ask([command("io", "ionice"), command("tool", "cat", "/proc/self/autogroup"), source("reader", "file", paths=["/proc/self/autogroup"])])
+    found = ask(
+        [command("io", "ionice"), command("tool", "cat", "/proc/self/autogroup"), source("reader", "file", paths=["/proc/self/autogroup"])]
+    )
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel has no autogroups")
     for name in ("tool", "reader"):

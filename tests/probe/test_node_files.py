@@ -14,6 +14,8 @@ import pytest
 from fleet_audit.model import Source
 from tests.probe.helpers import Running, ask, source
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def node(tmp_path: Path) -> Path:
@@ -69,7 +71,9 @@ def test_file_that_is_not_there_is_absent(node: Path) -> None:
 
 def test_keep_gives_lines_by_their_beginning_and_unique_gives_each_once(node: Path) -> None:
     (node / "cpu").write_text("model name\t: X\nflags\t: a b\nbogomips: 1\nmodel name\t: X\nflags\t: a\n")
-    assert one("file", paths=[f"{node}/cpu"], keep=["flags", "model name"], unique=True).body == b"model name\t: X\nflags\t: a b\nflags\t: a\n"
+    assert (
+        one("file", paths=[f"{node}/cpu"], keep=["flags", "model name"], unique=True).body == b"model name\t: X\nflags\t: a b\nflags\t: a\n"
+    )
     assert one("file", paths=[f"{node}/cpu"], keep=["flags"]).body == b"flags\t: a b\nflags\t: a\n"
     assert one("file", paths=[f"{node}/cpu"], keep=["["]).body == b""
 

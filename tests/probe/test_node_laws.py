@@ -15,6 +15,8 @@ from fleet_audit.model import Source
 from fleet_audit.probe import loader, pack, wire
 from tests.probe.helpers import Running, altered, ask, command, payload, processes_with, source
 
+pytestmark = pytest.mark.slow
+
 NODE = Path(pack.__file__).with_name("node.py")
 PYTHONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 TABLE = 'READERS = {"file": read_file,'

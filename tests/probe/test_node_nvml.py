@@ -16,6 +16,8 @@ from fleet_audit.model import SourceId
 from fleet_audit.probe import pack
 from tests.probe.helpers import Asked, ask, command, source
 
+pytestmark = pytest.mark.slow
+
 Fake = Callable[[str], None]
 
 

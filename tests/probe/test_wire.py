@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleet_audit.probe import wire
 
 NONCE = "0123456789abcdef"
-HELLO = b"\nFA1 %s {\"python\":\"3.11\",\"uid\":0,\"euid\":0,\"time\":1.0}\n" % NONCE.encode()
+HELLO = b'\nFA1 %s {"python":"3.11","uid":0,"euid":0,"time":1.0}\n' % NONCE.encode()
 _random = random.Random(7)
 BODIES = {f"source{n}": _random.randbytes(40 * n) + b"text " * n for n in range(12)}
 

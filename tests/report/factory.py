@@ -29,13 +29,23 @@ def host(name: str, *, answered: bool = True, expected: bool = True, reach: str 
         answered=answered, privileged=True if answered else None, transport="paramiko", seconds=1.0,
         costs={"cpu_self": 0.1, "cpu_children": 0.05, "wire_received": 4000.0} if answered else {}, notes=[],
     )  # fmt: skip
-    return HostView(HostName(name), entry, "Debian 12" if answered else None, "6.1.0" if answered else None, {"ok": 3} if answered else {"unreached": 3})
+    return HostView(
+        HostName(name), entry, "Debian 12" if answered else None, "6.1.0" if answered else None, {"ok": 3} if answered else {"unreached": 3}
+    )
 
 
 def report(given: Mapping[str, Outcome], severity: Severity = Severity.HIGH, *, expected: bool = True) -> Report:
     """One check on hosts with these outcomes."""
     results = tuple(
-        Result(CheckId("a-check"), HostName(n), o, "" if o is Outcome.PASS else f"reason of {n}", 1, int(o is Outcome.FAIL), int(o is Outcome.UNKNOWN))
+        Result(
+            CheckId("a-check"),
+            HostName(n),
+            o,
+            "" if o is Outcome.PASS else f"reason of {n}",
+            1,
+            int(o is Outcome.FAIL),
+            int(o is Outcome.UNKNOWN),
+        )
         for n, o in sorted(given.items())
     )
     findings = tuple(

@@ -159,10 +159,14 @@ def _result(
         return result(Outcome.ERROR, "the check broke on this host: division by zero"), [finding("", Outcome.ERROR, "division by zero")]
     if roll < badness * (2.0 if sum(map(ord, host.name)) % 5 == 0 else 0.7):
         n = dice.choice((1, 1, 1, 2, 3, 25))
-        reason = dice.choice(HOSTILE) if hostile and dice.random() < 0.3 else f"{dice.choice(REASONS)} (bulletin {dice.randint(5861, 5863)})"
+        reason = (
+            dice.choice(HOSTILE) if hostile and dice.random() < 0.3 else f"{dice.choice(REASONS)} (bulletin {dice.randint(5861, 5863)})"
+        )
         found = [finding(f"/dev/nvidia{k}" if not hostile else HOSTILE[k % len(HOSTILE)] + str(k), Outcome.FAIL, reason) for k in range(n)]
         return result(Outcome.FAIL, reason + (f", and {n - 1} more" if n > 1 else ""), (n + 3, n, 0)), found
     if roll > 1 - gap * (1.0 if host.entry.privileged else 1.8):
-        reason = dice.choice(HOSTILE) if hostile and dice.random() < 0.3 else GAPS[0] if not host.entry.privileged else dice.choice(GAPS[1:])
+        reason = (
+            dice.choice(HOSTILE) if hostile and dice.random() < 0.3 else GAPS[0] if not host.entry.privileged else dice.choice(GAPS[1:])
+        )
         return result(Outcome.UNKNOWN, reason, (2, 0, 1)), [finding("settings", Outcome.UNKNOWN, reason)]
     return result(Outcome.PASS, "", (dice.randint(1, 9), 0, 0)), []

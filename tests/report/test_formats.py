@@ -19,7 +19,14 @@ from fleet_audit.report.text import clean, share
 
 from . import factory
 
-EVERY = {"a": Outcome.PASS, "b": Outcome.FAIL, "c": Outcome.UNKNOWN, "d": Outcome.ERROR, "e": Outcome.NOTAPPLICABLE, "silent": Outcome.UNKNOWN}
+EVERY = {
+    "a": Outcome.PASS,
+    "b": Outcome.FAIL,
+    "c": Outcome.UNKNOWN,
+    "d": Outcome.ERROR,
+    "e": Outcome.NOTAPPLICABLE,
+    "silent": Outcome.UNKNOWN,
+}
 HOSTILE = "\x1b]0;owned\x07\x1b[31m\u202egnp.exe\u2066\x00\r\n<script>=cmd|' /C calc'!A0"
 
 

@@ -23,6 +23,8 @@ from fleet_audit.model import Outcome
 from fleet_audit.report import html
 from tests.report.sample import HOSTILE, sample
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium")
 browser_only = pytest.mark.skipif(CHROMIUM is None, reason="CHROMIUM IS MISSING: nothing below opens the report in a browser")
 VIEWS = ("overview", "checks", "hosts", "unknown", "actions", "run", "search?q=n0")
@@ -51,7 +53,9 @@ class Opened:
         self.page.on("pageerror", lambda e: self.troubles.append(str(e)))
         self.page.on("dialog", self._dialog)
         self.page.on("request", lambda r: self.requests.append(r.url))
-        self.page.add_init_script("addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))")
+        self.page.add_init_script(
+            "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
+        )
         self.go("overview")
 
     def _dialog(self, dialog: Any) -> None:
@@ -416,7 +420,9 @@ def test_thousand_hosts_two_hundred_checks(opened: Any) -> None:
     page = opened(report)
     paint = page.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1")
     decoded = page.page.evaluate("document.documentElement.dataset.decoded")
-    heat = page.page.evaluate("(() => { const t = performance.now(); dispatchEvent(new Event('resize')); return performance.now() - t; })()")
+    heat = page.page.evaluate(
+        "(() => { const t = performance.now(); dispatchEvent(new Event('resize')); return performance.now() - t; })()"
+    )
     page.go("hosts")
     filtered = page.page.evaluate(
         "(() => { const t = performance.now(); document.querySelector('.chip').click();"

@@ -26,7 +26,7 @@ from fleet_audit.transport.dispatch import Dispatch
 from tests.probe.helpers import command, processes_with, source, until
 from tests.sshd import Sshd
 
-pytestmark = pytest.mark.xdist_group("sshd")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sshd")]
 SSH = ("paramiko", "openssh")
 ALL = (*SSH, "local")
 SOURCES = [
@@ -189,7 +189,9 @@ def test_changed_host_key_is_refused_and_said_so(desk: Desk, transport: str) -> 
 @pytest.mark.parametrize("transport", SSH)
 def test_revoked_host_key_is_refused_and_said_so(desk: Desk, transport: str) -> None:
     name = f"[127.0.0.1]:{desk.sshd.port}"
-    evidence = desk.collect(transport, desk.host(ssh_args=desk.known(f"{name} {desk.sshd.public_key}\n@revoked * {desk.sshd.public_key}\n")))
+    evidence = desk.collect(
+        transport, desk.host(ssh_args=desk.known(f"{name} {desk.sshd.public_key}\n@revoked * {desk.sshd.public_key}\n"))
+    )
     assert evidence.reach is Reach.HOST_KEY and "revoked" in evidence.detail.lower(), evidence.detail
 
 
@@ -208,7 +210,9 @@ def test_name_that_does_not_resolve_is_unresolved(desk: Desk, transport: str) ->
 
 
 @pytest.mark.parametrize("transport", SSH)
-@pytest.mark.parametrize(("greeting", "reach"), [(b"", Reach.BUSY), (b"Not allowed at this time\r\n", Reach.BUSY), (b"HTTP/1.1 400\r\n", Reach.BUSY)])
+@pytest.mark.parametrize(
+    ("greeting", "reach"), [(b"", Reach.BUSY), (b"Not allowed at this time\r\n", Reach.BUSY), (b"HTTP/1.1 400\r\n", Reach.BUSY)]
+)
 def test_server_that_closes_or_says_something_else_is_busy_and_tried_again(
     desk: Desk, transport: str, greeting: bytes, reach: Reach, monkeypatch: pytest.MonkeyPatch
 ) -> None:

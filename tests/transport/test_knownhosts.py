@@ -59,9 +59,7 @@ NAMES = [
 
 
 def ssh_keygen_finds(name: str, path: Path) -> set[tuple[int, str]]:
-    done = subprocess.run(
-        [str(KEYGEN), "-F", name, "-f", str(path)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([str(KEYGEN), "-F", name, "-f", str(path)], capture_output=True, text=True, check=False)
     found = re.findall(r"^# Host .* found: line (\d+) ?(\w*)", done.stdout, re.M)
     return {(int(line), marker.strip()) for line, marker in found}
 
@@ -150,15 +148,11 @@ def test_a_hostile_pattern_costs_little() -> None:
     assert not matches("a" * 2000, ["*a" * 200 + "b"])
 
 
-fragments = st.sampled_from(
-    [b"a", b" ", b"\t", b"\n", b",", b"!", b"*", b"|1|", b"|", b"@revoked ", key(1).encode(), b"\0", b"\r"]
-)
+fragments = st.sampled_from([b"a", b" ", b"\t", b"\n", b",", b"!", b"*", b"|1|", b"|", b"@revoked ", key(1).encode(), b"\0", b"\r"])
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.one_of(st.binary(max_size=300), st.lists(fragments, max_size=30).map(b"".join)), st.text(max_size=20)
-)
+@given(st.one_of(st.binary(max_size=300), st.lists(fragments, max_size=30).map(b"".join)), st.text(max_size=20))
 def test_any_bytes(data: bytes, name: str) -> None:
     known = KnownHosts()
     known.add(data, "f")
@@ -174,9 +168,7 @@ def test_any_bytes(data: bytes, name: str) -> None:
     st.lists(st.text("ab?*!.,", min_size=1, max_size=6), min_size=1, max_size=5),
     st.text("ab.", min_size=1, max_size=4),
 )
-def test_any_patterns_as_ssh_keygen(
-    tmp_path_factory: pytest.TempPathFactory, patterns: list[str], name: str
-) -> None:
+def test_any_patterns_as_ssh_keygen(tmp_path_factory: pytest.TempPathFactory, patterns: list[str], name: str) -> None:
     path = tmp_path_factory.mktemp("kh") / "known_hosts"
     path.write_text("".join(f"{p} {key(n)}\n" for n, p in enumerate(patterns)))
     assert we_find(name, KnownHosts.load([path])) == ssh_keygen_finds(name, path)

@@ -44,8 +44,10 @@ def describe(plan: Plan) -> None:
     click.echo("would be read from each:")
     for source_id in plan.sources:
         source = sources()[source_id]
-        what = " ".join(source.args["argv"]) if "argv" in source.args else ", ".join(
-            source.args.get("paths") or source.args.get("globs") or [source.reader]
+        what = (
+            " ".join(source.args["argv"])
+            if "argv" in source.args
+            else ", ".join(source.args.get("paths") or source.args.get("globs") or [source.reader])
         )
         click.echo(f"  {source_id:<28} {source.reader:<8} {what}{'   (root)' if source.needs_root else ''}")
 

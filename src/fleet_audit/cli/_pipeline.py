@@ -82,7 +82,9 @@ def concurrency(wanted: int | None, count: int) -> int:
     return max(1, min(count, 24 * (os.cpu_count() or 1), memory, 256))
 
 
-def evaluate(draft: Draft, selection: Selection, groups: Mapping[str, Sequence[str]], expected: Mapping[str, bool], as_of: datetime) -> None:
+def evaluate(
+    draft: Draft, selection: Selection, groups: Mapping[str, Sequence[str]], expected: Mapping[str, bool], as_of: datetime
+) -> None:
     """Facts, results and findings of a draft's evidence, written into it."""
     import json
 

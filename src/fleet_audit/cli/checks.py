@@ -53,7 +53,9 @@ def show(check: str, check_folders: tuple[Path, ...], output_format: str) -> int
         return 0
     file = found.file
     click.echo(f"{found.id}\n{file.title}\n")
-    click.echo(f"severity   {file.severity}\narea       {found.area}\nsurface    {', '.join(file.surface)}\nprofiles   {', '.join(file.profiles)}")
+    click.echo(
+        f"severity   {file.severity}\narea       {found.area}\nsurface    {', '.join(file.surface)}\nprofiles   {', '.join(file.profiles)}"
+    )
     click.echo(f"tables     {', '.join(sorted(found.tables))}\nsources    {', '.join(sources)}")
     absence = sorted(found.query.absence | (found.applies.absence if found.applies else frozenset()))
     if absence:

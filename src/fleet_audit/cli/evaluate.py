@@ -17,7 +17,9 @@ from fleet_audit.cli import _options as options
 @options.store
 @click.option("--fail-on", type=click.Choice(["critical", "high", "medium", "low", "info"]), default="high", show_default=True,
               help="Exit with 1 on an open failure of this severity or above.")  # fmt: skip
-@click.option("--max-unknown", default="0", show_default=True, metavar="N|P%|any", help="Exit with 3 if more results than this are not known.")
+@click.option(
+    "--max-unknown", default="0", show_default=True, metavar="N|P%|any", help="Exit with 3 if more results than this are not known."
+)
 @options.verbosity
 def command(run: str, **given: Any) -> int:
     """Decide RUN's evidence again, with this version, and keep it as a new run.

@@ -74,7 +74,12 @@ def write(folder: Path, host: str, evidence: Any, objects: Any) -> None:
         elif plain and source.reader == "command" and record.exit == 0:
             (folder / "commands" / node.mangle(source.args["argv"])).write_bytes(body)
         else:
-            entry = {"status": str(record.status), "detail": record.detail, "exit": record.exit, "text": body.decode("utf-8", "surrogateescape")}
+            entry = {
+                "status": str(record.status),
+                "detail": record.detail,
+                "exit": record.exit,
+                "text": body.decode("utf-8", "surrogateescape"),
+            }
             (folder / "sources" / f"{record.source}.json").write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
     text = json.dumps(f"recorded from {host} with fleet-audit record, as {'root' if evidence.privileged else 'an ordinary account'}")
     (folder / "node.toml").write_text(f"name = {json.dumps(host)}\nprovenance = {text}\n")

@@ -22,7 +22,10 @@ from fleet_audit.cli import _options as options
 @options.limits
 @options.store
 @click.option(
-    "--fail-on", type=click.Choice(["critical", "high", "medium", "low", "info"]), default="high", show_default=True,
+    "--fail-on",
+    type=click.Choice(["critical", "high", "medium", "low", "info"]),
+    default="high",
+    show_default=True,
     help="Exit with 1 on an open failure of this severity or above.",
 )
 @click.option(
@@ -78,7 +81,10 @@ def _finish(report: Any, paths: list[Path], code: int, why: str, given: dict[str
         text = text.translate(str.maketrans("█░∙▓…", "#?.!~"))
     click.echo(text.encode(encoding, "replace").decode(encoding), file=out)
     for path in paths:
-        click.echo(f"  Report   {os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path}   {path.stat().st_size / 1e6:.1f} MB", file=out)
+        click.echo(
+            f"  Report   {os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path}   {path.stat().st_size / 1e6:.1f} MB",
+            file=out,
+        )
     click.echo(f"  exit {code}: {why}", file=out)
 
 

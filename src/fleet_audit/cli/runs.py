@@ -28,7 +28,9 @@ def command(store_folder: Path | None, output_format: str) -> int:
             rows.append({"id": name, "stage": file.stage, "hosts": len(file.hosts), "answered": answered,
                          "checks": len(file.inputs.get("checks") or []), "profile": file.inputs.get("profile"), "problem": None})  # fmt: skip
         except FleetAuditError as error:
-            rows.append({"id": name, "stage": "broken", "hosts": None, "answered": None, "checks": None, "profile": None, "problem": str(error)})
+            rows.append(
+                {"id": name, "stage": "broken", "hosts": None, "answered": None, "checks": None, "profile": None, "problem": str(error)}
+            )
     unsealed = {"stage": "interrupted", "hosts": None, "answered": None, "checks": None, "profile": None,
                 "problem": "`fleet-audit run --resume` completes it, or it is in progress"}  # fmt: skip
     rows += [{"id": name, **unsealed} for name in store.partial()]
@@ -38,6 +40,10 @@ def command(store_folder: Path | None, output_format: str) -> int:
     if not rows:
         click.echo(f"{store.folder}: no runs yet")
     for row in rows:
-        counts = f"{row['answered']} of {row['hosts']} hosts, {row['checks']} checks, {row['profile']}" if row["problem"] is None else row["problem"]
+        counts = (
+            f"{row['answered']} of {row['hosts']} hosts, {row['checks']} checks, {row['profile']}"
+            if row["problem"] is None
+            else row["problem"]
+        )
         click.echo(f"{row['id']}  {row['stage']:<11}  {counts}")
     return 0

@@ -18,35 +18,49 @@ _EFI = f"{_FIRMWARE}/efi"
 _GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 EFI = Source(
-    SourceId("efi-folders"), "stat",
-    {"globs": [_EFI, f"{_EFI}/efivars/BootCurrent-{_GLOBAL}",
-               *(f"{_FIRMWARE}/{name}" for name in ("acpi", "memmap", "dmi", "devicetree", "fdt"))]},
+    SourceId("efi-folders"),
+    "stat",
+    {
+        "globs": [
+            _EFI,
+            f"{_EFI}/efivars/BootCurrent-{_GLOBAL}",
+            *(f"{_FIRMWARE}/{name}" for name in ("acpi", "memmap", "dmi", "devicetree", "fdt")),
+        ]
+    },
     "Kernel documentation, ABI/testing/sysfs-firmware-*: /sys/firmware/efi is there after a boot by UEFI;"
     " the others show that the folder is not masked, as in containers."
     " UEFI specification: each boot sets BootCurrent.",
 )
 EFI_VARIABLES = Source(
-    SourceId("efi-variables"), "files",
+    SourceId("efi-variables"),
+    "files",
     {"globs": [f"{_EFI}/efivars/{name}-{_GLOBAL}" for name in ("SecureBoot", "SetupMode")], "cap_each": 64},
     "UEFI specification, globally defined variables; efivarfs: 4 bytes of attributes, then 1 or 0.",
 )
 LOCKDOWN = Source(
-    SourceId("kernel-lockdown"), "file", {"paths": ["/sys/kernel/security/lockdown"]},
+    SourceId("kernel-lockdown"),
+    "file",
+    {"paths": ["/sys/kernel/security/lockdown"]},
     "kernel_lockdown(7): the levels, the active one in brackets. Not there: no securityfs, or no lockdown.",
 )
 VULNERABILITIES = Source(
-    SourceId("cpu-vulnerabilities"), "files",
+    SourceId("cpu-vulnerabilities"),
+    "files",
     {"globs": ["/sys/devices/system/cpu/vulnerabilities/*"], "cap_each": 4096},
     "Kernel documentation, hw-vuln: a file for each vulnerability that the kernel knows.",
 )
 
 
 MARKERS = Source(
-    SourceId("container-markers"), "stat", {"globs": ["/.dockerenv", "/run/.containerenv"]},
+    SourceId("container-markers"),
+    "stat",
+    {"globs": ["/.dockerenv", "/run/.containerenv"]},
     "Files that Docker and Podman put into their containers.",
 )
 CONTAINER = Source(
-    SourceId("systemd-container"), "file", {"paths": ["/run/systemd/container"]},
+    SourceId("systemd-container"),
+    "file",
+    {"paths": ["/run/systemd/container"]},
     "systemd's Container Interface: a word for the container manager, such as systemd-nspawn or lxc.",
 )
 
@@ -95,7 +109,10 @@ class CpuVulnerability:
 
 
 _VENDORS = (
-    ("amazon", r"Amazon EC2"), ("google", r"Google( .*)?"), ("vmware", r"VMware.*"), ("xen", r"Xen"),
+    ("amazon", r"Amazon EC2"),
+    ("google", r"Google( .*)?"),
+    ("vmware", r"VMware.*"),
+    ("xen", r"Xen"),
     ("microsoft", r"Microsoft Corporation"),
     ("kvm", r"QEMU|KVM|Red Hat.*|OpenStack.*|KubeVirt|oVirt|Nutanix.*"),
 )

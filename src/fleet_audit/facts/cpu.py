@@ -12,12 +12,25 @@ from fleet_audit.facts.base import Bundle, NotUnderstood, Table, integer, value
 from fleet_audit.model import Source, SourceId, Status
 
 CPUINFO = Source(
-    SourceId("cpuinfo"), "file",
-    {"paths": ["/proc/cpuinfo"], "unique": True,
-     "keep": ["processor", "vendor_id", "cpu family", "model", "stepping", "microcode", "flags", "Features",
-              "CPU implementer", "CPU part"]},
-    "proc_cpuinfo(5): a block for each CPU. Lines that repeat come once; `processor` lines, which never"
-    " repeat, keep the blocks apart.",
+    SourceId("cpuinfo"),
+    "file",
+    {
+        "paths": ["/proc/cpuinfo"],
+        "unique": True,
+        "keep": [
+            "processor",
+            "vendor_id",
+            "cpu family",
+            "model",
+            "stepping",
+            "microcode",
+            "flags",
+            "Features",
+            "CPU implementer",
+            "CPU part",
+        ],
+    },
+    "proc_cpuinfo(5): a block for each CPU. Lines that repeat come once; `processor` lines, which never repeat, keep the blocks apart.",
 )
 
 
@@ -50,7 +63,7 @@ def whole_lines(evidence: Bundle, source: Source) -> str:
     """The text of a source; of one that was cut short only the lines that came whole."""
     text = evidence.body(source)
     if evidence.item(source).status is Status.TRUNCATED:
-        return text[:text.rfind("\n") + 1]
+        return text[: text.rfind("\n") + 1]
     return text
 
 
@@ -94,9 +107,14 @@ def _cpu(block: dict[str, str]) -> Cpu | None:
     words = block.get("flags") if x86 else block.get("Features")
     flags = None if words is None else sorted(set(words.split()))
     return Cpu(
-        vendor, value(block.get("model name")), integer(block.get("cpu family")),
-        integer(block.get("model")) if x86 else _hex(block.get("CPU part")), integer(block.get("stepping")),
-        _revision(block.get("microcode")), None if flags is None or not x86 else "hypervisor" in flags, flags,
+        vendor,
+        value(block.get("model name")),
+        integer(block.get("cpu family")),
+        integer(block.get("model")) if x86 else _hex(block.get("CPU part")),
+        integer(block.get("stepping")),
+        _revision(block.get("microcode")),
+        None if flags is None or not x86 else "hypervisor" in flags,
+        flags,
     )
 
 

@@ -13,40 +13,55 @@ from fleet_audit.facts.base import Bundle, NotUnderstood, Table, Unread, integer
 from fleet_audit.model import Source, SourceId
 
 _DMI = "/sys/class/dmi/id"
-_TEXTS = ("sys_vendor", "product_name", "product_version", "board_vendor", "board_name", "bios_vendor",
-          "bios_version", "chassis_asset_tag")
+_TEXTS = ("sys_vendor", "product_name", "product_version", "board_vendor", "board_name", "bios_vendor", "bios_version", "chassis_asset_tag")
 
 SYSFS = Source(
-    SourceId("sysfs-classes"), "stat", {"globs": ["/sys/class", _DMI]},
+    SourceId("sysfs-classes"),
+    "stat",
+    {"globs": ["/sys/class", _DMI]},
     "Whether sysfs is there at all, without which no devices would prove nothing, and shows SMBIOS.",
 )
 DMI = Source(
-    SourceId("dmi"), "attrs", {"globs": [_DMI], "names": [*_TEXTS, "bios_date", "chassis_type"]},
+    SourceId("dmi"),
+    "attrs",
+    {"globs": [_DMI], "names": [*_TEXTS, "bios_date", "chassis_type"]},
     "Kernel source, drivers/firmware/dmi-id.c: strings of SMBIOS. Serial numbers are not read.",
 )
 RDMA = Source(
-    SourceId("rdma-devices"), "attrs",
-    {"globs": ["/sys/class/infiniband/*", "/sys/class/infiniband/*/device"],
-     "names": ["fw_ver", "board_id", "hca_type"], "links": ["device", "driver"]},
+    SourceId("rdma-devices"),
+    "attrs",
+    {
+        "globs": ["/sys/class/infiniband/*", "/sys/class/infiniband/*/device"],
+        "names": ["fw_ver", "board_id", "hca_type"],
+        "links": ["device", "driver"],
+    },
     "Kernel documentation, ABI/stable/sysfs-class-infiniband; `device` leads to the PCI function.",
 )
 NET = Source(
-    SourceId("net-devices"), "attrs",
+    SourceId("net-devices"),
+    "attrs",
     {"globs": ["/sys/class/net/*", "/sys/class/net/*/device"], "links": ["device", "driver", "subsystem"]},
     "Kernel documentation, ABI/testing/sysfs-class-net; there is always one, the loopback.",
 )
 NVME = Source(
-    SourceId("nvme"), "attrs", {"globs": ["/sys/class/nvme/nvme*"], "names": ["model", "firmware_rev"]},
+    SourceId("nvme"),
+    "attrs",
+    {"globs": ["/sys/class/nvme/nvme*"], "names": ["model", "firmware_rev"]},
     "Kernel source, drivers/nvme/host/sysfs.c. Serial numbers are not read.",
 )
 BMC = Source(
-    SourceId("bmc"), "attrs",
-    {"globs": ["/sys/class/ipmi/ipmi*/device/bmc", "/sys/devices/platform/ipmi_bmc.*"],
-     "names": ["firmware_revision", "ipmi_version", "manufacturer_id", "product_id"]},
+    SourceId("bmc"),
+    "attrs",
+    {
+        "globs": ["/sys/class/ipmi/ipmi*/device/bmc", "/sys/devices/platform/ipmi_bmc.*"],
+        "names": ["firmware_revision", "ipmi_version", "manufacturer_id", "product_id"],
+    },
     "Kernel documentation, ABI/testing/sysfs-devices-platform-ipmi: what the BMC answers to Get Device ID.",
 )
 IPMI = Source(
-    SourceId("ipmi-device"), "stat", {"globs": ["/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0"]},
+    SourceId("ipmi-device"),
+    "stat",
+    {"globs": ["/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0"]},
     "Kernel documentation, IPMI: the device file by which programs talk to the BMC, under its three names.",
 )
 

@@ -14,29 +14,39 @@ from fleet_audit.model import Source, SourceId, Status
 from fleet_audit.versions import key
 
 PCI_BUS = Source(
-    SourceId("pci-bus"), "stat", {"globs": ["/sys/bus/pci/devices"]},
+    SourceId("pci-bus"),
+    "stat",
+    {"globs": ["/sys/bus/pci/devices"]},
     "Whether sysfs shows a PCI bus at all; without it an empty list of devices would prove nothing.",
 )
 PCI = Source(
-    SourceId("pci"), "attrs",
-    {"globs": ["/sys/bus/pci/devices/*"], "names": ["vendor", "device", "class"],
-     "links": ["driver", "physfn"]},
+    SourceId("pci"),
+    "attrs",
+    {"globs": ["/sys/bus/pci/devices/*"], "names": ["vendor", "device", "class"], "links": ["driver", "physfn"]},
     "Kernel documentation, ABI/testing/sysfs-bus-pci: a folder per PCI function, numbers in hex.",
 )
 VERSION = Source(
-    SourceId("nvidia-loaded"), "file", {"paths": ["/proc/driver/nvidia/version"]},
+    SourceId("nvidia-loaded"),
+    "file",
+    {"paths": ["/proc/driver/nvidia/version"]},
     "The loaded NVIDIA kernel module, `NVRM version: ...`; the file is there only while it is loaded.",
 )
 PARAMS = Source(
-    SourceId("nvidia-params"), "file", {"paths": ["/proc/driver/nvidia/params"]},
+    SourceId("nvidia-params"),
+    "file",
+    {"paths": ["/proc/driver/nvidia/params"]},
     "Parameters of the loaded NVIDIA kernel module, a line `Name: value` each, modes in decimal.",
 )
 DISK_VERSION = Source(
-    SourceId("nvidia-disk-version"), "command", {"argv": ["modinfo", "-F", "version", "nvidia"]},
+    SourceId("nvidia-disk-version"),
+    "command",
+    {"argv": ["modinfo", "-F", "version", "nvidia"]},
     "modinfo(8): version of the module that would be loaded for the running kernel.",
 )
 DISK_LICENSE = Source(
-    SourceId("nvidia-disk-license"), "command", {"argv": ["modinfo", "-F", "license", "nvidia"]},
+    SourceId("nvidia-disk-license"),
+    "command",
+    {"argv": ["modinfo", "-F", "license", "nvidia"]},
     "modinfo(8): `NVIDIA` for the proprietary module, `Dual MIT/GPL` for the open one.",
 )
 
@@ -71,8 +81,9 @@ class NvidiaDriver:
     loaded_version: Annotated[str | None, "Version of the loaded module; NULL if none is loaded"]
     loaded_key: Annotated[str | None, "Sortable key of it (dotted)"]
     flavour: Annotated[str | None, "open or proprietary: of the loaded module, else of the one on disk"]
-    disk_version: Annotated[str | None, "Version of the module on disk for the running kernel; another one"
-                                        " than the loaded: a reload or reboot is pending"]
+    disk_version: Annotated[
+        str | None, "Version of the module on disk for the running kernel; another one than the loaded: a reload or reboot is pending"
+    ]
     disk_key: Annotated[str | None, "Sortable key of it (dotted)"]
     branch: Annotated[int | None, "First number of the loaded version, else of the one on disk"]
 
@@ -119,8 +130,7 @@ def parse_pci(evidence: Bundle) -> list[GpuPci]:
         what = "accelerator" if name == "habana" else _CLASSES.get(name or "", {}).get(kind[2:6])
         if name is not None and what is not None:
             driver = _attribute(evidence, path, entry, "driver")
-            virtual = _attribute(evidence, path, entry, "physfn") is not None or (
-                False if entry.get("physfn", "") is None else None)
+            virtual = _attribute(evidence, path, entry, "physfn") is not None or (False if entry.get("physfn", "") is None else None)
             rows.append(GpuPci(where, vendor, name, number, kind, driver, what, virtual))
     return rows
 

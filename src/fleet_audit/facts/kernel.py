@@ -20,7 +20,9 @@ SIGNATURE = Source(
     SourceId("kernel-signature"), "file", {"paths": ["/proc/version_signature"]},
     "Ubuntu's kernels only: `Ubuntu 6.8.0-60.63-generic 6.8.12`, with the upload number that uname lacks.",
 )  # fmt: skip
-TAINTED = Source(SourceId("kernel-tainted"), "file", {"paths": ["/proc/sys/kernel/tainted"]}, "Kernel documentation, tainted kernels: a bit mask.")
+TAINTED = Source(
+    SourceId("kernel-tainted"), "file", {"paths": ["/proc/sys/kernel/tainted"]}, "Kernel documentation, tainted kernels: a bit mask."
+)
 BOOTED = Source(SourceId("boot-time"), "file", {"paths": ["/proc/stat"], "keep": ["btime "]}, "proc(5): seconds since the epoch.")
 CMDLINE = Source(SourceId("kernel-cmdline"), "file", {"paths": ["/proc/cmdline"]}, "Kernel documentation, kernel parameters.")
 AVAILABLE = Source(
@@ -32,12 +34,14 @@ AVAILABLE = Source(
     "Kernel meta packages in apt's lists, as they were last fetched: apt-cache(8) would build its cache to say the same.",
 )  # fmt: skip
 LISTS = Source(
-    SourceId("apt-lists"), "stat",
+    SourceId("apt-lists"),
+    "stat",
     {"globs": ["/var/lib/apt/lists", "/var/lib/apt/lists/partial", "/var/lib/apt/periodic/update-success-stamp"]},
     "When apt fetched its lists: their own times are the server's, so the folder's and the stamp's count.",
 )
 REBOOT = Source(
-    SourceId("reboot-required"), "stat",
+    SourceId("reboot-required"),
+    "stat",
     {"globs": ["/run/reboot-required", "/run/reboot-required.pkgs", "/usr/share/update-notifier/notify-reboot-required"]},
     "The flag of Debian and Ubuntu, and the script of update-notifier-common that sets it.",
 )
@@ -74,7 +78,9 @@ class KernelPackage:
     release: Annotated[str, "What uname -r says when it runs"]
     version: Annotated[str, "Package version"]
     version_key: Annotated[str | None, "Sortable key of the package version"]
-    release_key: Annotated[str | None, "Sortable key of the release, of kind rpm with its dashes as dots: kernels of one flavour compare by it"]
+    release_key: Annotated[
+        str | None, "Sortable key of the release, of kind rpm with its dashes as dots: kernels of one flavour compare by it"
+    ]
     flavour: Annotated[str, "What follows the numbers of the release, such as generic, amd64 or x86_64"]
 
 

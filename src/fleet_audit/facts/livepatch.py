@@ -14,27 +14,33 @@ from fleet_audit.facts.cpu import whole_lines
 from fleet_audit.model import Source, SourceId, Status
 
 CLIENT = Source(
-    SourceId("livepatch-status"), "command",
+    SourceId("livepatch-status"),
+    "command",
     {"argv": ["canonical-livepatch", "status", "--verbose", "--format", "json"]},
     "Ubuntu Livepatch documentation, client status: JSON; where not enabled it says so on stderr and fails.",
 )
 PLACES = Source(
-    SourceId("livepatch-places"), "stat",
-    {"globs": ["/snap/bin/canonical-livepatch", "/snap/canonical-livepatch",
-               "/var/lib/snapd/snap/canonical-livepatch"]},
+    SourceId("livepatch-places"),
+    "stat",
+    {"globs": ["/snap/bin/canonical-livepatch", "/snap/canonical-livepatch", "/var/lib/snapd/snap/canonical-livepatch"]},
     "snapd documentation, system paths: where the client's snap is mounted, on Ubuntu and elsewhere.",
 )
 MODULES = Source(
-    SourceId("livepatch-modules"), "attrs",
+    SourceId("livepatch-modules"),
+    "attrs",
     {"globs": ["/sys/kernel/livepatch/*"], "names": ["enabled", "transition"]},
     "Kernel documentation, ABI/testing/sysfs-kernel-livepatch: a folder per patch, 1 or 0 in its files.",
 )
 FOLDER = Source(
-    SourceId("livepatch-folder"), "stat", {"globs": ["/sys/kernel", "/sys/kernel/livepatch"]},
+    SourceId("livepatch-folder"),
+    "stat",
+    {"globs": ["/sys/kernel", "/sys/kernel/livepatch"]},
     "The folder is there where the kernel can live patch; /sys/kernel shows that sysfs is there at all.",
 )
 KPATCH = Source(
-    SourceId("kpatch-list"), "command", {"argv": ["kpatch", "list"]},
+    SourceId("kpatch-list"),
+    "command",
+    {"argv": ["kpatch", "list"]},
     "kpatch(1): `Loaded patch modules:` with `name [state]`, `Installed patch modules:`, `name (kernel)`.",
 )
 
@@ -46,14 +52,20 @@ class LivepatchClient:
     installed: Annotated[bool, "The client is installed"]
     enabled: Annotated[bool | None, "It is enabled with a token; NULL where it is not installed"]
     client_version: Annotated[str | None, "Version of the client, without a leading v"]
-    kernel: Annotated[str | None, "The running kernel as it prints it, as 6.8.0-60.63-generic; NULL, like"
-                                  " the next five, if it says of none or several that they run"]
+    kernel: Annotated[
+        str | None,
+        "The running kernel as it prints it, as 6.8.0-60.63-generic; NULL, like the next five, if it says of none or several that they run",
+    ]
     check_state: Annotated[str | None, "checked, needs-check, check-failed or another word"]
-    state: Annotated[str | None, "applied, nothing-to-apply, unapplied, applied-with-bug, apply-failed,"
-                                 " applying, kernel-upgrade-required, unknown or another word"]
+    state: Annotated[
+        str | None,
+        "applied, nothing-to-apply, unapplied, applied-with-bug, apply-failed, applying, kernel-upgrade-required, unknown or another word",
+    ]
     patch_version: Annotated[str | None, "Version of the patch; NULL if there is none"]
-    supported: Annotated[str | None, "supported, kernel-upgrade-required, kernel-end-of-life, unsupported,"
-                                     " unknown or another word; NULL: clients before 10 do not say"]
+    supported: Annotated[
+        str | None,
+        "supported, kernel-upgrade-required, kernel-end-of-life, unsupported, unknown or another word; NULL: clients before 10 do not say",
+    ]
     fixes: Annotated[list[str] | None, "CVEs that it says are patched, sorted; NULL if it does not say"]
     last_check_at: Annotated[datetime | None, "When it last asked for patches; NULL: never"]
     tier: Annotated[str | None, "Which patches it gets, and when"]
@@ -101,8 +113,7 @@ def parse_client(evidence: Bundle) -> Iterable[LivepatchClient]:
 
 
 def _client(*, installed: bool = True, enabled: bool | None = None, **said: Any) -> LivepatchClient:
-    names = ("client_version", "kernel", "check_state", "state", "patch_version", "supported", "fixes",
-             "last_check_at", "tier")
+    names = ("client_version", "kernel", "check_state", "state", "patch_version", "supported", "fixes", "last_check_at", "tier")
     return LivepatchClient(installed, enabled, **{name: said.get(name) for name in names})
 
 
@@ -128,13 +139,16 @@ def _said(evidence: Bundle, document: Any) -> LivepatchClient:
     version = _text(document.get("clientversion"))
     state = _text(patch.get("state", patch.get("patchstate")), lower=True)
     return _client(
-        enabled=True, kernel=_text(running.get("kernel")), state=state,
+        enabled=True,
+        kernel=_text(running.get("kernel")),
+        state=state,
         check_state=_text(patch.get("checkstate"), lower=True),
         patch_version=_text(patch.get("version")),
         supported=_text(running.get("supported"), lower=True),
         fixes=_fixes(evidence, patch.get("fixes"), state),
         client_version=version.removeprefix("v") if isinstance(version, str) else version,
-        last_check_at=_when(evidence, document.get("lastcheck")), tier=_text(document.get("tier")),
+        last_check_at=_when(evidence, document.get("lastcheck")),
+        tier=_text(document.get("tier")),
     )
 
 
@@ -198,7 +212,10 @@ def parse_modules(evidence: Bundle) -> Iterable[LivepatchModule]:
         vendor = "canonical" if _CANONICAL.match(name) else other
         kernel = _EXACT.fullmatch(name) if vendor == "canonical" else None
         yield LivepatchModule(
-            name, _flag(evidence, path, entry, "enabled"), _flag(evidence, path, entry, "transition"), vendor,
+            name,
+            _flag(evidence, path, entry, "enabled"),
+            _flag(evidence, path, entry, "transition"),
+            vendor,
             "{}.{}.{}-{}.{}-{}".format(*kernel.groups()) if kernel else None,
         )
 

@@ -12,7 +12,9 @@ from fleet_audit.facts.base import Bundle, NotUnderstood, Table, value
 from fleet_audit.model import Source, SourceId
 
 OS_RELEASE = Source(
-    SourceId("os-release"), "file", {"paths": ["/etc/os-release", "/usr/lib/os-release"]},
+    SourceId("os-release"),
+    "file",
+    {"paths": ["/etc/os-release", "/usr/lib/os-release"]},
     "os-release(5): shell-like assignments, quotes optional.",
 )
 

@@ -11,14 +11,18 @@ from fleet_audit.facts.base import Bundle, NotUnderstood, Table
 from fleet_audit.model import Source, SourceId
 
 PROGRAM = Source(
-    SourceId("sshd-program"), "stat", {"globs": ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"]},
+    SourceId("sshd-program"),
+    "stat",
+    {"globs": ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"]},
     "Whether an OpenSSH server is installed where distributions and its own build put it.",
 )
 EFFECTIVE = Source(
-    SourceId("sshd-effective"), "command",
+    SourceId("sshd-effective"),
+    "command",
     {"argv": ["sshd", "-T", "-C", "user=root,host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22"]},
     "sshd(8) -T with -C: the configuration that holds for root from a public address, Match blocks applied.",
-    when_exists="/etc/ssh/sshd_config", needs_root=True,
+    when_exists="/etc/ssh/sshd_config",
+    needs_root=True,
 )
 
 

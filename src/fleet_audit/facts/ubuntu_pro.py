@@ -15,17 +15,22 @@ _STATE = "/var/lib/ubuntu-advantage"
 _PROGRAMS = ("/usr/bin/pro", "/usr/bin/ua")
 
 STATUS = Source(
-    SourceId("ubuntu-pro-status"), "file", {"paths": [f"{_STATE}/status.json"]},
+    SourceId("ubuntu-pro-status"),
+    "file",
+    {"paths": [f"{_STATE}/status.json"]},
     "ubuntu-pro-client, `pro status --format json`: what the client said when root last asked it. `pro` would"
     " write on the node and ask the network.",
 )
 PLACES = Source(
-    SourceId("ubuntu-pro-places"), "stat",
+    SourceId("ubuntu-pro-places"),
+    "stat",
     {"globs": [*_PROGRAMS, f"{_STATE}/status.json", f"{_STATE}/machine-token.json"]},
     "ubuntu-pro-client: the program under its two names, and files that it keeps for every account to read.",
 )
 PRIVATE = Source(
-    SourceId("ubuntu-pro-private"), "stat", {"globs": [f"{_STATE}/private/machine-token.json"]},
+    SourceId("ubuntu-pro-private"),
+    "stat",
+    {"globs": [f"{_STATE}/private/machine-token.json"]},
     "ubuntu-pro-client: the machine's token, there while it is attached. Its content is not read.",
     needs_root=True,
 )
@@ -48,8 +53,11 @@ class UbuntuProService:
 
     name: Annotated[str, "esm-infra, esm-apps, livepatch, fips, fips-updates, usg, ..."]
     entitled: Annotated[bool | None, "The contract covers it; NULL while not attached"]
-    status: Annotated[str | None, "enabled, disabled, warning (enabled, but does not work), n/a, — (not"
-                                  " offered for this release) or another word; NULL while not attached"]
+    status: Annotated[
+        str | None,
+        "enabled, disabled, warning (enabled, but does not work), n/a, — (not"
+        " offered for this release) or another word; NULL while not attached",
+    ]
     available: Annotated[bool | None, "Offered for this release and machine; NULL if the client does not say"]
 
 
@@ -69,7 +77,10 @@ def parse_pro(evidence: Bundle) -> Iterable[UbuntuPro]:
     level = contract.get("tech_support_level") if isinstance(contract, dict) else said.get("techSupportLevel")
     mtime = there.get(f"{_STATE}/status.json", {}).get("mtime")
     yield UbuntuPro(
-        attached, _expiry(evidence, said.get("expires")), _text(level), _text(said.get("version")),
+        attached,
+        _expiry(evidence, said.get("expires")),
+        _text(level),
+        _text(said.get("version")),
         utc(mtime) if type(mtime) is int else None,
     )
 
@@ -91,7 +102,9 @@ def parse_services(evidence: Bundle) -> Iterable[UbuntuProService]:
             evidence.gap(STATUS, "a service without a name")
             continue
         yield UbuntuProService(
-            service["name"], _yes(service.get("entitled")), _text(service.get("status"), missing=()),
+            service["name"],
+            _yes(service.get("entitled")),
+            _text(service.get("status"), missing=()),
             _yes(service.get("available")),
         )
 

@@ -111,8 +111,14 @@ def _accept(reply: Reply, header: Mapping[str, Any] | None, packed: bytes, left:
             raise ValueError("body is not as long as it says")
         code = header.get("exit")
         reply.frames[source] = Frame(
-            source, status, _text(header.get("detail", ""))[:1000], code if type(code) is int and abs(code) < 1 << 31 else None,
-            body, packed, _seconds(header.get("seconds")), _seconds(header.get("cpu")),
+            source,
+            status,
+            _text(header.get("detail", ""))[:1000],
+            code if type(code) is int and abs(code) < 1 << 31 else None,
+            body,
+            packed,
+            _seconds(header.get("seconds")),
+            _seconds(header.get("cpu")),
         )
         return left - size
     except (KeyError, TypeError, ValueError, zlib.error):

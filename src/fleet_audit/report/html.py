@@ -229,7 +229,9 @@ def pack(report: Report) -> bytes:
     if len(results) != len(grid):
         raise InternalError(f"run {report.id}: {len(grid) - len(results)} results are missing")
     told = [r for r in results if r.outcome is not Outcome.PASS or r.host in silent]
-    found = sorted(((check_at[f.check] * width + host_at[f.host], f) for f in report.findings), key=lambda p: (p[0], p[1].outcome, p[1].subject))
+    found = sorted(
+        ((check_at[f.check] * width + host_at[f.host], f) for f in report.findings), key=lambda p: (p[0], p[1].outcome, p[1].subject)
+    )
     columns = {
         "outcome": bytes(NO_ANSWER if r.host in silent else CODES[r.outcome] for r in results),
         "reason": _deltas(reasons(r.reason) for r in told),

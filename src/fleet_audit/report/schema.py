@@ -56,6 +56,9 @@ SCHEMA: dict[str, Any] = {
             check=_TEXT, host=_TEXT, outcome=_one_of(Outcome, "The one outcome of the check on the host"), reason=_TEXT, subjects=_COUNT,
             failed=_COUNT, undetermined=_COUNT,
         ),
-        findings=_list(check=_TEXT, host=_TEXT, subject=_TEXT, outcome=_one_of(("fail", "unknown", "error"), "Of the subject"), reason=_TEXT, fingerprint=_TEXT),
+        findings=_list(
+            check=_TEXT, host=_TEXT, subject=_TEXT, outcome=_one_of(("fail", "unknown", "error"), "Of the subject"),
+            reason=_TEXT, fingerprint=_TEXT,
+        ),
     ),
 }  # fmt: skip

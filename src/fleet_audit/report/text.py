@@ -11,6 +11,8 @@ _VISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 def clean(text: str, limit: int = 4096) -> str:
     """A node's text with control, bidirectional and invisible characters shown as codes, cut at `limit`."""
+    if len(text) <= limit and text.isprintable():  # none of the categories below; most texts are so
+        return text
     out = []
     for character in text[: limit + 1]:
         if unicodedata.category(character) in _VISIBLE:

@@ -159,11 +159,7 @@ class KnownHosts:
         message = name.encode("utf-8", "surrogateescape")
         sha1, hashed = hashlib.sha1, self._hashed
         # HMAC by hand, its two keyed blocks made once: half the time of the library's
-        mine = {
-            index
-            for inner, outer, want, index in hashed
-            if sha1(outer + sha1(inner + message).digest()).digest() == want
-        }
+        mine = {index for inner, outer, want, index in hashed if sha1(outer + sha1(inner + message).digest()).digest() == want}
         if mine:  # a hash is of one name only: no other look-up needs to try it (a lost race only costs time)
             self._hashed = [item for item in hashed if item[3] not in mine]
         lines = [self._lines[index] for index in sorted({*indexes, *mine})]

@@ -162,17 +162,13 @@ class Resolver:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise FleetAuditError(
-                f"host {host.name}: `ssh -G` took over {TIMEOUT_S:.0f} s; does a Match exec hang?"
-            ) from None
+            raise FleetAuditError(f"host {host.name}: `ssh -G` took over {TIMEOUT_S:.0f} s; does a Match exec hang?") from None
         except (OSError, ValueError) as error:
             raise FleetAuditError(f"host {host.name}: `ssh -G`: {error}") from None
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if not line.startswith("Pseudo-terminal")]
             said = "; ".join(lines)[:1000].encode("ascii", "backslashreplace").decode()
-            raise FleetAuditError(
-                f"host {host.name}: ssh refuses its configuration or arguments: {said or '?'}"
-            )
+            raise FleetAuditError(f"host {host.name}: ssh refuses its configuration or arguments: {said or '?'}")
         answer: dict[str, list[str]] = {}
         for line in done.stdout.splitlines():
             word, _, value = line.partition(" ")
@@ -208,9 +204,7 @@ def _options(host: Host) -> list[str]:
         options += ["-l", host.user]
     if host.key_file is not None:
         if '"' in host.key_file or "\n" in host.key_file:
-            raise FleetAuditError(
-                f"host {host.name}: the path of its private key must not hold quotes or line ends"
-            )
+            raise FleetAuditError(f"host {host.name}: the path of its private key must not hold quotes or line ends")
         options += ["-o", f'IdentityFile="{host.key_file.replace("%", "%%")}"']
     return [*options, *host.ssh_args]
 

@@ -133,10 +133,7 @@ def is_fido(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             body = b"".join(line for line in file.read(1 << 16).splitlines() if not line.startswith(b"-"))
-        return (
-            b"\0\0\0\x1ask-ssh-ed25519@openssh.com" in (head := base64.b64decode(body)[:400])
-            or b"sk-ecdsa-" in head
-        )
+        return b"\0\0\0\x1ask-ssh-ed25519@openssh.com" in (head := base64.b64decode(body)[:400]) or b"sk-ecdsa-" in head
     except (OSError, binascii.Error):
         return False
 
@@ -144,9 +141,7 @@ def is_fido(path: str) -> bool:
 def make_tokens(given: str, hostname: str, port: int, user: str, alias: str) -> dict[str, str]:
     """What each `%` token stands for; `given` is the host as the user names it."""
     local, here = getpass.getuser(), socket.gethostname()
-    mixed = hashlib.sha1(
-        f"{here}{hostname}{port}{user}".encode(errors="replace"), usedforsecurity=False
-    ).hexdigest()
+    mixed = hashlib.sha1(f"{here}{hostname}{port}{user}".encode(errors="replace"), usedforsecurity=False).hexdigest()
     return {
         "%": "%", "C": mixed, "d": home(), "h": hostname, "i": str(os.getuid()), "j": "",
         "k": alias or given, "L": here.partition(".")[0], "l": here, "n": given, "p": str(port),

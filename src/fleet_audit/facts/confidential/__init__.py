@@ -38,8 +38,10 @@ Rule = Callable[[Node], Verdict]
 _RULES: dict[str, tuple[tuple[str, str, Rule], ...]] = {
     "GenuineIntel": (("tdx", "host", tdx_host), ("tdx", "guest", tdx_guest), ("sgx", "host", sgx)),
     "AuthenticAMD": (
-        ("sev", "host", partial(sev_host, name="sev")), ("sev-es", "host", partial(sev_host, name="sev-es")),
-        ("sev-snp", "host", snp_host), ("sev", "guest", partial(sev_guest, name="sev")),
+        ("sev", "host", partial(sev_host, name="sev")),
+        ("sev-es", "host", partial(sev_host, name="sev-es")),
+        ("sev-snp", "host", snp_host),
+        ("sev", "guest", partial(sev_guest, name="sev")),
         ("sev-es", "guest", partial(sev_guest, name="sev-es")),
         ("sev-snp", "guest", partial(sev_guest, name="sev-snp")),
     ),

@@ -8,8 +8,10 @@ import re
 from fleet_audit.facts.confidential.node import REPORTS, Node, Verdict
 
 _LEVELS = ("none", "sev", "sev-es", "sev-snp")
-_TABLE = (r"SEV-SNP: (?:(?P<on>RMP table physical range|Segmented RMP)|Memory for the RMP table has not|"
-          r".*RMP.*(?:fail|not)).*")
+_TABLE = (
+    r"SEV-SNP: (?:(?P<on>RMP table physical range|Segmented RMP)|Memory for the RMP table has not|"
+    r".*RMP.*(?:fail|not)).*"
+)
 _INIT = r"(?:ccp \S+: )?(?:SEV-SNP: failed to INIT|(?P<on>SEV-SNP API:)).*"
 
 
@@ -84,8 +86,7 @@ def sev_guest(node: Node, name: str) -> Verdict:
 def _sev_level(node: Node) -> tuple[int, str]:
     """The highest level that anything proves, and what."""
     found = [(0, "")]
-    for pattern in (r"(?:AMD )?Memory Encryption Features active: (?:AMD )?(?P<words>SEV\b.*)",
-                    r"SEV: Status: (?P<words>.*)"):
+    for pattern in (r"(?:AMD )?Memory Encryption Features active: (?:AMD )?(?P<words>SEV\b.*)", r"SEV: Status: (?P<words>.*)"):
         if said := node.log.last(pattern):
             words = said["words"].split()
             reached = [n for n, level in enumerate(_LEVELS) if level.upper() in words]

@@ -8,10 +8,14 @@ from fleet_audit.facts.confidential.node import REPORTS, Node, Verdict
 _DEVICES = frozenset({"/dev/tdx_guest", "/dev/tdx-guest", "/dev/tdx-attest", REPORTS})
 
 
-_BIOS = (r"(?:virt/)?tdx: .*?(?:not enabled by BIOS|BIOS not enabled|(?P<on>BIOS enabled: private KeyID)).*|"
-         r"x86/tme: not enabled by BIOS.*")
-_MODULE = (r"(?:virt/tdx|tdx|kvm_intel): .*?(?:(?P<on>(?:TDX-)?[Mm]odule initialized)|module not loaded|"
-           r"initialization failed|SEAMCALL.*failed|Failed to initialize TDX|Hibernation support is enabled).*")
+_BIOS = (
+    r"(?:virt/)?tdx: .*?(?:not enabled by BIOS|BIOS not enabled|(?P<on>BIOS enabled: private KeyID)).*|"
+    r"x86/tme: not enabled by BIOS.*"
+)
+_MODULE = (
+    r"(?:virt/tdx|tdx|kvm_intel): .*?(?:(?P<on>(?:TDX-)?[Mm]odule initialized)|module not loaded|"
+    r"initialization failed|SEAMCALL.*failed|Failed to initialize TDX|Hibernation support is enabled).*"
+)
 
 
 def tdx_host(node: Node) -> Verdict:
@@ -40,8 +44,7 @@ def tdx_host(node: Node) -> Verdict:
 def tdx_guest(node: Node) -> Verdict:
     """Source: the flag tdx_guest, the kernel's words, Hyper-V's isolation type 3, or systemd's verdict."""
     said = node.log.last(r"(?:tdx: Guest detected|Memory Encryption Features active: Intel TDX).*")
-    proof = ("cpuinfo flag tdx_guest" if node.flag("tdx_guest") else said.group() if said
-             else node.isolation(3) or node.systemd("tdx"))
+    proof = "cpuinfo flag tdx_guest" if node.flag("tdx_guest") else said.group() if said else node.isolation(3) or node.systemd("tdx")
     if proof is None:
         return node.no_guest()
     if node.devices is None:

@@ -14,27 +14,45 @@ from fleet_audit.model import Source, SourceId, Status
 REPORTS = "/sys/kernel/config/tsm/report"
 
 KERNEL_LOG = Source(
-    SourceId("kernel-log"), "command",
-    {"argv": ["dmesg"],
-     "grep": ["Linux version", "tdx", "TDX", "SEV", "Memory Encryption", "RMP", "Isolation Config", "x86/tme",
-              "confidential virtualization", "Hibernation support", "SEAMCALL", "microcode"]},
+    SourceId("kernel-log"),
+    "command",
+    {
+        "argv": ["dmesg"],
+        "grep": [
+            "Linux version",
+            "tdx",
+            "TDX",
+            "SEV",
+            "Memory Encryption",
+            "RMP",
+            "Isolation Config",
+            "x86/tme",
+            "confidential virtualization",
+            "Hibernation support",
+            "SEAMCALL",
+            "microcode",
+        ],
+    },
     "dmesg(1): the kernel's ring buffer, reduced to lines about memory encryption and microcode. It holds the"
     " whole boot only while `Linux version` is still in it.",
     needs_root=True,
 )
 KVM = Source(
-    SourceId("kvm-parameters"), "attrs",
+    SourceId("kvm-parameters"),
+    "attrs",
     {"globs": ["/sys/module/kvm_*/parameters"], "names": ["tdx", "sev", "sev_es", "sev_snp"]},
     "Parameters of KVM's vendor modules: Y or 1 is on. No folder: the module is not loaded.",
 )
 DEVICES = Source(
-    SourceId("confidential-devices"), "stat",
-    {"globs": ["/dev/tdx_guest", "/dev/tdx-guest", "/dev/tdx-attest", "/dev/sev-guest", "/dev/sev",
-               "/dev/sgx_enclave", REPORTS]},
+    SourceId("confidential-devices"),
+    "stat",
+    {"globs": ["/dev/tdx_guest", "/dev/tdx-guest", "/dev/tdx-attest", "/dev/sev-guest", "/dev/sev", "/dev/sgx_enclave", REPORTS]},
     "Kernel documentation, virt/coco and ABI/testing/configfs-tsm: interfaces of hosts, guests and enclaves.",
 )
 CVM = Source(
-    SourceId("systemd-cvm"), "command", {"argv": ["systemd-detect-virt", "--cvm"], "ok_exits": [0, 1]},
+    SourceId("systemd-cvm"),
+    "command",
+    {"argv": ["systemd-detect-virt", "--cvm"], "ok_exits": [0, 1]},
     "systemd-detect-virt(1), version 254 and up: the guest's technology, or `none` with exit status 1.",
 )
 

@@ -75,8 +75,7 @@ def _no_driver(evidence: Bundle) -> Reading:
     found = [device for device in parse_pci(evidence) if _gpu(device)]
     if found:
         away = all(_handed_away(device) for device in found)
-        raise Unread(f"a GPU on PCI ({found[0].address}) but no driver loaded"
-                     + (": it is handed to virtual machines" if away else ""))
+        raise Unread(f"a GPU on PCI ({found[0].address}) but no driver loaded" + (": it is handed to virtual machines" if away else ""))
     return Reading(())
 
 

@@ -14,9 +14,13 @@ from fleet_audit.facts.nvidia.smi import SMI
 from fleet_audit.model import Source, SourceId, Status
 
 CONF_COMPUTE = Source(
-    SourceId("nvidia-smi-conf-compute"), "command", {"argv": ["nvidia-smi", "conf-compute", "-q"]},
+    SourceId("nvidia-smi-conf-compute"),
+    "command",
+    {"argv": ["nvidia-smi", "conf-compute", "-q"]},
     "Confidential-computing state, `label : value` lines; asked only where nvidia-smi stands in for NVML.",
-    when_exists=VERSION.args["paths"][0], when_ok=SMI.id, timeout_s=20.0,
+    when_exists=VERSION.args["paths"][0],
+    when_ok=SMI.id,
+    timeout_s=20.0,
 )
 
 _ENVIRONMENT = {0: "unavailable", 1: "simulation", 2: "production"}
@@ -29,8 +33,10 @@ _LABELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # label -> column, {va
     "devtools mode": ("devtools", {"on": True, "off": False}),
     "environment": ("environment", _SPOKEN),
     "cc environment": ("environment", _SPOKEN),
-    "cpu cc capabilities": ("cpu_capability", {"none": "none", "amdsev": "sev", "amdsev-snp": "sev-snp",
-                                               "amdsev-snp(vtommode)": "sev-snp-vtom", "inteltdx": "tdx"}),
+    "cpu cc capabilities": (
+        "cpu_capability",
+        {"none": "none", "amdsev": "sev", "amdsev-snp": "sev-snp", "amdsev-snp(vtommode)": "sev-snp-vtom", "inteltdx": "tdx"},
+    ),
     "gpu cc capabilities": ("gpu_capable", {"cccapable": True, "notcapable": False, "ccnotcapable": False}),
     "cc gpus ready state": ("ready", {"ready": True, "notready": False}),
     "confidential compute gpus ready state": ("ready", {"ready": True, "notready": False}),
@@ -65,8 +71,10 @@ def from_nvml(system: Calls) -> GpuConfidential:
     caps = system.value("cc_capabilities", dict)
     capable = None if caps is None else _switch(system, caps, "gpusCaps")
     return GpuConfidential(
-        _switch(system, state, "ccFeature"), _switch(system, state, "devToolsMode"),
-        _word(system, state, "environment", _ENVIRONMENT), _word(system, caps, "cpuCaps", _CPU),
+        _switch(system, state, "ccFeature"),
+        _switch(system, state, "devToolsMode"),
+        _word(system, state, "environment", _ENVIRONMENT),
+        _word(system, caps, "cpuCaps", _CPU),
         False if system.supported("cc_capabilities") is False else capable,
         _switch(system, {"cc_ready": system.value("cc_ready", int)}, "cc_ready"),
         _word(system, settings, "multiGpuMode", _MULTI_GPU),

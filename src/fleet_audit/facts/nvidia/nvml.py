@@ -17,15 +17,29 @@ from fleet_audit.facts.nvidia.rows import Gpu, GpuProcess, Reading
 from fleet_audit.model import Source, SourceId, Status
 
 NVML = Source(
-    SourceId("nvml"), "nvml", {},
+    SourceId("nvml"),
+    "nvml",
+    {},
     "The driver's own library, asked by the pynvml module in a child process; a row per call.",
-    when_exists=VERSION.args["paths"][0], otherwise=SourceId("nvidia-smi"), timeout_s=20.0,
+    when_exists=VERSION.args["paths"][0],
+    otherwise=SourceId("nvidia-smi"),
+    timeout_s=20.0,
 )
 
 _NOT_SUPPORTED, _FUNCTION_NOT_FOUND, _CORRUPTED_INFOROM = 3, 13, 14
 _VIRTUALIZATION = {0: "none", 1: "pass-through", 2: "vgpu", 3: "host-vgpu", 4: "host-vsga"}
-_ARCHITECTURE = {2: "kepler", 3: "maxwell", 4: "pascal", 5: "volta", 6: "turing", 7: "ampere", 8: "ada",
-                 9: "hopper", 10: "blackwell", 13: "rubin"}
+_ARCHITECTURE = {
+    2: "kepler",
+    3: "maxwell",
+    4: "pascal",
+    5: "volta",
+    6: "turing",
+    7: "ampere",
+    8: "ada",
+    9: "hopper",
+    10: "blackwell",
+    13: "rubin",
+}
 
 
 @dataclass
@@ -111,12 +125,29 @@ class NvmlGpu:
         mig, mig_pending = calls.flags("mig", 2)
         remap_pending, remap_failure = self._remapping()
         return Gpu(
-            uuid, self.index, calls.text("name"), self.address(), self.driver, dotted(self.driver),
-            branch(self.driver), calls.text("vbios"), calls.text("inforom_image"), self._inforom_valid(),
-            calls.text("gsp_version"), calls.supported("ecc"), ecc, ecc_pending,
-            calls.number("ecc_uncorrected_volatile"), calls.number("ecc_uncorrected_aggregate"),
-            remap_pending, remap_failure, calls.supported("mig"), mig, mig_pending,
-            calls.flags("persistence", 1)[0], calls.word("virtualization", _VIRTUALIZATION),
+            uuid,
+            self.index,
+            calls.text("name"),
+            self.address(),
+            self.driver,
+            dotted(self.driver),
+            branch(self.driver),
+            calls.text("vbios"),
+            calls.text("inforom_image"),
+            self._inforom_valid(),
+            calls.text("gsp_version"),
+            calls.supported("ecc"),
+            ecc,
+            ecc_pending,
+            calls.number("ecc_uncorrected_volatile"),
+            calls.number("ecc_uncorrected_aggregate"),
+            remap_pending,
+            remap_failure,
+            calls.supported("mig"),
+            mig,
+            mig_pending,
+            calls.flags("persistence", 1)[0],
+            calls.word("virtualization", _VIRTUALIZATION),
             calls.word("architecture", _ARCHITECTURE),
         )
 

@@ -20,15 +20,19 @@ from fleet_audit.facts.nvidia.rows import Gpu, GpuProcess, Reading
 from fleet_audit.model import Source, SourceId, Status
 
 SMI = Source(
-    SourceId("nvidia-smi"), "command", {"argv": ["nvidia-smi", "-q", "-x"]},
+    SourceId("nvidia-smi"),
+    "command",
+    {"argv": ["nvidia-smi", "-q", "-x"]},
     "All GPU facts as XML; its document type is named in it and never fetched.",
-    when_exists=VERSION.args["paths"][0], timeout_s=20.0,
+    when_exists=VERSION.args["paths"][0],
+    timeout_s=20.0,
 )
 
 _NOTHING = frozenset({"n/a", "not supported", "not available"})
 _DEPRECATED = "requested functionality has been deprecated"
-_UNKNOWN = frozenset({"", "unknown", "unknown error", "err!", "gpu requires reset", "redacted",
-                      "insufficient permissions", "not found", "gpu is lost"})
+_UNKNOWN = frozenset(
+    {"", "unknown", "unknown error", "err!", "gpu requires reset", "redacted", "insufficient permissions", "not found", "gpu is lost"}
+)
 _SWITCH = {"enabled": True, "disabled": False, "yes": True, "no": False}
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _CORRUPT = re.compile(r"infoROM is corrupted at gpu ([0-9a-f:.]+)", re.IGNORECASE)
@@ -61,15 +65,30 @@ class SmiGpu:
         ecc, ecc_pending = self.switch("ecc_mode/current_ecc"), self.switch("ecc_mode/pending_ecc")
         mig, mig_pending = self.switch("mig_mode/current_mig"), self.switch("mig_mode/pending_mig")
         return Gpu(
-            uuid, self.index, name, where, self.driver, dotted(self.driver), branch(self.driver),
-            self.text("vbios_version"), self.text("inforom_version/img_version"),
-            False if where in self.corrupt else None, self.text("gsp_firmware_version"),
-            self.supported("ecc_mode/current_ecc", known), ecc, ecc_pending,
-            self.uncorrected("volatile"), self.uncorrected("aggregate"),
+            uuid,
+            self.index,
+            name,
+            where,
+            self.driver,
+            dotted(self.driver),
+            branch(self.driver),
+            self.text("vbios_version"),
+            self.text("inforom_version/img_version"),
+            False if where in self.corrupt else None,
+            self.text("gsp_firmware_version"),
+            self.supported("ecc_mode/current_ecc", known),
+            ecc,
+            ecc_pending,
+            self.uncorrected("volatile"),
+            self.uncorrected("aggregate"),
             self.switch("remapped_rows/remapped_row_pending"),
             self.switch("remapped_rows/remapped_row_failure"),
-            self.supported("mig_mode/current_mig", known), mig, mig_pending, self.switch("persistence_mode"),
-            self._hyphened("gpu_virtualization_mode/virtualization_mode"), self._architecture(),
+            self.supported("mig_mode/current_mig", known),
+            mig,
+            mig_pending,
+            self.switch("persistence_mode"),
+            self._hyphened("gpu_virtualization_mode/virtualization_mode"),
+            self._architecture(),
         )
 
     def processes(self) -> Iterator[GpuProcess]:
@@ -178,7 +197,7 @@ def _document(text: str) -> Element:
     if begin < 0 or end < 0:
         raise NotUnderstood("nvidia-smi: no whole XML document")
     try:
-        root: Element = fromstring(text[begin:end + len("</nvidia_smi_log>")], forbid_dtd=False)
+        root: Element = fromstring(text[begin : end + len("</nvidia_smi_log>")], forbid_dtd=False)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise NotUnderstood(f"nvidia-smi: {type(error).__name__}") from None
     if root.tag != "nvidia_smi_log":
