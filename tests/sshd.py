@@ -22,7 +22,7 @@ KEYS = {
     "good": "",
     "noise": 'echo WELCOME; echo NOISE >&2; exec sh -c "$SSH_ORIGINAL_COMMAND"',
     "cut": 'sh -c "$SSH_ORIGINAL_COMMAND" | head -c 2500',
-    "lost": 'sh -c "$SSH_ORIGINAL_COMMAND" | head -c 2500; kill -9 $PPID',
+    "lost": 'sh -c "$SSH_ORIGINAL_COMMAND" | head -c 2500; sleep 0.7; kill -9 $PPID',
     "hang": "exec sleep 60",
     "forced": "echo nothing",
     "flood": "exec yes",

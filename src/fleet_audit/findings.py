@@ -189,7 +189,7 @@ class Report:
             first = views[ids[0]]
             actions.append(
                 Action(
-                    first.fix.split(". ")[0].rstrip(".") if len(ids) == 1 else f"Run role {name}: {first.title}",
+                    first.fix.split(". ")[0].rstrip(".") + (f", and {len(ids) - 1} more of {name}" if len(ids) > 1 else ""),
                     first.role, first.disruption, tuple(ids), len({r.host for r in results}), len(results),
                     sum(views[r.check].severity is Severity.CRITICAL for r in results),
                     sum(WEIGHTS[views[r.check].severity] for r in results),

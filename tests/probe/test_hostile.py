@@ -101,7 +101,7 @@ def test_hello_of_any_kind_breaks_nothing(hello: bytes, tmp_path: Path) -> None:
 
 
 _flat = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-_json = st.recursive(_flat, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=8)
+_json = _flat | st.lists(_flat) | st.dictionaries(st.text(), _flat | st.lists(_flat, max_size=3))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)

@@ -13,7 +13,7 @@ import pytest
 
 from fleet_audit.model import Source
 from fleet_audit.probe import loader, pack, wire
-from tests.probe.helpers import Running, altered, ask, command, payload, processes_with, source
+from tests.probe.helpers import Running, altered, ask, command, payload, processes_with, source, until
 
 pytestmark = pytest.mark.slow
 
@@ -109,9 +109,10 @@ def test_probe_writes_no_file_and_leaves_no_process(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    asked = ask(sources())
+    ours = pack.build([*sources(), command("own", "echo", str(tmp_path))])  # no other test runs the same program
+    asked = ask(sources(), program=ours)
     assert asked.exit == 0 and list(tmp_path.iterdir()) == []
-    assert not processes_with(pack.build(sources()).digest)
+    assert until(lambda: not processes_with(ours.digest))
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a read-only root is not tried here: not root")
