@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fleet_audit.facts import sources, tables
-from fleet_audit.probe.node import mangle
+from fleet_audit.probe.node.archive import mangle
 from fleet_audit.runs import Store
 from fleet_audit.tables import Facts
 from fleet_audit.transport.archive import load_node

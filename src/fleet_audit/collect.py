@@ -7,13 +7,13 @@ import secrets
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from fleet_audit.evidence import Objects
-from fleet_audit.model import Become, Host, HostEvidence, Reach, Record, Secret, SourceId, Status
+from fleet_audit.model import Become, DataFolder, Host, HostEvidence, HostName, Reach, Record, Secret, SourceId, Status
 from fleet_audit.probe import loader, pack, wire
 from fleet_audit.probe.dialogue import Dialogue
 from fleet_audit.transport.dispatch import Dispatch
@@ -72,8 +72,11 @@ class _Gate:
 class Collector:
     """Carries the program to hosts and keeps what comes back."""
 
-    def __init__(self, program: pack.Program, sources: Sequence[SourceId], objects: Objects, limits: Limits, dispatch: Dispatch) -> None:
-        self.program, self.sources, self.objects = program, tuple(sources), objects
+    def __init__(
+        self, program: pack.Program, sources: Sequence[SourceId], objects: Objects, limits: Limits, dispatch: Dispatch,
+        data: Mapping[HostName, Sequence[DataFolder]] = {},
+    ) -> None:  # fmt: skip
+        self.program, self.sources, self.objects, self.data = program, tuple(sources), objects, data
         self.limits, self.dispatch = limits, dispatch
         self._budget = _Budget(limits.all_bytes)
         self._gates: dict[Secret, _Gate] = {}
@@ -162,8 +165,9 @@ class Collector:
         nonce = secrets.token_hex(8)
         seconds = max(3.0, deadline - time.monotonic() - 4.0)
         request = pack.request(
-            self.sources, nonce, seconds=round(seconds, 1), command_seconds=self.limits.command_s, byte_budget=self.limits.host_bytes
-        )
+            self.sources, nonce, seconds=round(seconds, 1), command_seconds=self.limits.command_s, byte_budget=self.limits.host_bytes,
+            data=self.data.get(host.name, ()),
+        )  # fmt: skip
         talk = Dialogue(
             nonce=nonce, digest=self.program.digest, payload=self.program.packed + request, nvml=self.program.packed_nvml,
             become=become, cap=self.limits.wire_bytes, reserve=self._budget.reserve,

@@ -157,13 +157,25 @@ class Host:
     """File of the inventory that names it, for messages."""
 
 
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """A folder of data, checkpoints or models that the policy names; its host reads metadata and first bytes there."""
+
+    path: str
+    """Absolute, without `.` and `..`."""
+    kind: str = "data"
+    """`data`, `checkpoints` or `models`."""
+    network: bool = False
+    """Whether it may lie on a network file system: only for the one host that the policy names for it."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One read-only question to a host, answered by one reader of the probe."""
 
     id: SourceId
     reader: str
-    """One of the closed set in `probe/node.py`."""
+    """One of the closed set in `probe/node/`."""
     args: Mapping[str, Any]
     """The reader's bounded arguments: JSON values."""
     doc: str

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from fleet_audit.checks import Check
 from fleet_audit.facts.base import Table
-from fleet_audit.model import Host, Source, SourceId
+from fleet_audit.model import DataFolder, Host, HostName, Source, SourceId
+from fleet_audit.policy import Policy
 
 ALWAYS = ("os", "kernel_running", "machine")
 """Tables that a report names a node by, whatever is checked."""
@@ -22,12 +23,22 @@ class Plan:
     checks: tuple[Check, ...]
     tables: tuple[str, ...]
     sources: tuple[SourceId, ...]
+    data: Mapping[HostName, tuple[DataFolder, ...]]
+    """The policy's data folders that each host looks at."""
 
 
-def make(hosts: Sequence[Host], checks: Iterable[Check], tables: Mapping[str, Table], known: Mapping[SourceId, Source]) -> Plan:
-    """The plan for these hosts and checks."""
+def make(
+    hosts: Sequence[Host],
+    checks: Iterable[Check],
+    tables: Mapping[str, Table],
+    known: Mapping[SourceId, Source],
+    policy: Policy,
+    *,
+    everything: bool = False,
+) -> Plan:
+    """The plan for these hosts and checks; with `everything` all tables are read."""
     checks = tuple(checks)
-    names = {name for check in checks for name in check.tables} | {name for name in ALWAYS if name in tables}
+    names = set(tables) if everything else {name for check in checks for name in check.tables} | {name for name in ALWAYS if name in tables}
     wanted = {source.id for name in names for source in tables[name].sources}
     todo = list(wanted)
     while todo:  # what a source leans on is asked for with it
@@ -36,4 +47,4 @@ def make(hosts: Sequence[Host], checks: Iterable[Check], tables: Mapping[str, Ta
             if other is not None and other not in wanted:
                 wanted.add(other)
                 todo.append(other)
-    return Plan(tuple(hosts), checks, tuple(sorted(names)), tuple(sorted(wanted)))
+    return Plan(tuple(hosts), checks, tuple(sorted(names)), tuple(sorted(wanted)), {host.name: policy.folders(host.name) for host in hosts})

@@ -13,15 +13,16 @@ from fleet_audit.cli import _pipeline
 from fleet_audit.cli._progress import Progress
 from fleet_audit.model import FleetAuditError
 from fleet_audit.plan import Plan
+from fleet_audit.policy import Policy
 from fleet_audit.runs import Draft, Store
 
 
-def plan(inventory: str | None, checks: Sequence[Check], given: dict[str, Any]) -> Plan:
-    """Hosts and sources for these checks."""
+def plan(inventory: str | None, checks: Sequence[Check], policy: Policy, given: dict[str, Any], *, everything: bool = False) -> Plan:
+    """Hosts and sources for these checks, or all sources."""
     from fleet_audit import plan as planning
     from fleet_audit.facts import sources, tables
 
-    return planning.make(_pipeline.hosts(inventory, given), checks, tables(), sources())
+    return planning.make(_pipeline.hosts(inventory, given), checks, tables(), sources(), policy, everything=everything)
 
 
 def describe(plan: Plan) -> None:
@@ -73,7 +74,7 @@ def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, A
         draft = store.begin(inputs, program.digest, list(plan.sources))
     todo = [host for host in plan.hosts if host.name not in draft.evidence]
     dispatch = Dispatch()
-    collector = Collector(program, plan.sources, store.objects, Limits(host_s=given["timeout"]), dispatch)
+    collector = Collector(program, plan.sources, store.objects, Limits(host_s=given["timeout"]), dispatch, plan.data)
     with Progress(len(plan.hosts), quiet=given["quiet"], verbose=given["verbose"], already=len(draft.evidence)) as progress:
 
         def done(evidence: Any) -> None:

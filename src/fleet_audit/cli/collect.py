@@ -18,6 +18,7 @@ from fleet_audit.cli import _options as options
 @options.limits
 @options.store
 @click.option("--resume", is_flag=True, help="Complete the newest interrupted run.")
+@click.option("--all", "everything", is_flag=True, help="Read every source, not only what the selected checks need.")
 @options.verbosity
 def command(inventory: str | None, **given: Any) -> int:
     """Collect the evidence that the selected checks need, and decide nothing."""
@@ -26,7 +27,7 @@ def command(inventory: str | None, **given: Any) -> int:
 
     chosen = policy.find(given["policy_file"], inventory)
     selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
-    plan = _collecting.plan(inventory, selection.checks, given)
+    plan = _collecting.plan(inventory, selection.checks, selection.policy, given, everything=given.pop("everything"))
     store = _pipeline.open_store(given["store_folder"])
     draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)
     groups: dict[str, Sequence[str]] = {h.name: h.groups for h in plan.hosts}

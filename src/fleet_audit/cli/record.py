@@ -56,7 +56,7 @@ def write(folder: Path, host: str, evidence: Any, objects: Any) -> None:
     """Write an archive: plain files and outputs where evidence is just these, `sources/` for the rest."""
     from fleet_audit.facts import sources
     from fleet_audit.model import Status
-    from fleet_audit.probe import node
+    from fleet_audit.probe.node.archive import mangle
 
     for name in ("files", "commands", "sources"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def write(folder: Path, host: str, evidence: Any, objects: Any) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
         elif plain and source.reader == "command" and record.exit == 0:
-            (folder / "commands" / node.mangle(source.args["argv"])).write_bytes(body)
+            (folder / "commands" / mangle(source.args["argv"])).write_bytes(body)
         else:
             entry = {
                 "status": str(record.status),

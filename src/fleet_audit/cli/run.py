@@ -50,7 +50,7 @@ def command(inventory: str | None, **given: Any) -> int:
     formats = _reports.formats(given["formats"] or ("html",), given["output"])
     chosen = policy.find(given["policy_file"], inventory)
     selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
-    plan = _collecting.plan(inventory, selection.checks, given)
+    plan = _collecting.plan(inventory, selection.checks, selection.policy, given)
     if given["dry_run"]:
         _collecting.describe(plan)
         return 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fleet_audit.model import InternalError, Source
+from fleet_audit.model import DataFolder, InternalError, Source
+
+PARTS = (
+    "base", "files", "redact", "readers", "values", "processes", "accounts", "trees", "archive", "work", "nvml", "children", "probe",
+)  # fmt: skip
+"""Modules of the program, in an order in which each finds what it needs while it is read."""
+_SIBLINGS = re.compile(r"^from fleet_audit\.probe\.node\.\w+ import (?:\([^)]*\)|.*)\n", re.M)
 
 
 @dataclass(frozen=True)
@@ -49,19 +56,27 @@ def build(sources: Iterable[Source]) -> Program:
     specs: dict[str, dict[str, Any]] = {source.id: source.for_node() for source in sources}
     nvml = _pynvml()
     head = f"SOURCES = {json.dumps(specs, sort_keys=True)!r}\nNVML_SHA256 = {hashlib.sha256(nvml).hexdigest()!r}\n"
-    node = resources.files(__package__).joinpath("node.py").read_bytes()
-    return Program(text=head.encode() + node, nvml=nvml)
+    return Program(text=head.encode() + "".join(map(_part, PARTS)).encode(), nvml=nvml)
 
 
-def request(sources: Iterable[str], nonce: str, *, seconds: float, command_seconds: float, byte_budget: int) -> bytes:
-    """What this host is asked for: source ids and budgets, nothing that could be code."""
+def _part(name: str) -> str:
+    """A module of the program, without the imports of its siblings: all share one namespace on the node."""
+    text = resources.files(__package__).joinpath("node", f"{name}.py").read_text(encoding="utf-8")
+    return _SIBLINGS.sub("", text)
+
+
+def request(
+    sources: Iterable[str], nonce: str, *, seconds: float, command_seconds: float, byte_budget: int, data: Iterable[DataFolder] = ()
+) -> bytes:
+    """What this host is asked for: source ids, data folders and budgets, nothing that could be code."""
     body = {
         "sources": sorted(sources),
         "nonce": nonce,
+        "data": [{"path": folder.path, "kind": folder.kind, "network": folder.network} for folder in data],
         "budget": {"seconds": seconds, "command_seconds": command_seconds, "cpu": 2.0, "bytes": byte_budget},
     }
-    data = json.dumps(body, sort_keys=True).encode()
-    return b"%08d" % len(data) + data
+    sent = json.dumps(body, sort_keys=True).encode()
+    return b"%08d" % len(sent) + sent
 
 
 def _pynvml() -> bytes:

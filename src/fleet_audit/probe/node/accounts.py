@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The readers of accounts: files with password fields, authorised keys, well-known files of tokens in homes."""
+
+import binascii
+import hashlib
+import os
+import re
+import stat
+
+from fleet_audit.probe.node.base import Unread, dump, reader, text, why
+from fleet_audit.probe.node.redact import KINDS, WORD, redact, redact_bytes
+
+HOME_LIMIT = 5000  # accounts whose homes are looked at
+KEY_TYPES = re.compile(r"(?:sk-)?(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp\d+)(?:-cert-v01)?(?:@openssh\.com)?")
+
+
+def password_state(field):
+    """What a password field says, without it: `empty`, `shadowed`, `locked`, `locked SCHEME`, `set SCHEME`."""
+    if field in ("", "x"):
+        return "shadowed" if field else "empty"
+    bare = field.lstrip("!")
+    if bare in ("", "*", "!*", "x", "*LK*", "NP"):
+        return "locked"
+    match = re.match(r"\$([0-9a-z]{1,12})[$,]", bare)
+    scheme = match.group(1) if match else "des" if re.match(r"[A-Za-z0-9./]{13}$|_", bare) else "other"
+    return ("locked " if field[0] in "!*" else "set ") + scheme
+
+
+@reader("colon")
+def read_colon(files, spec):
+    """Lines of fields between colons; those of `secret` reduced to a state, those of `drop` emptied."""
+    data = files.read(spec["paths"][0], spec["cap"])
+    lines = []
+    for line in text(data).splitlines():
+        fields = line.split(":")
+        for place in spec.get("secret", ()):
+            if place < len(fields):
+                fields[place] = password_state(fields[place])
+        for place in spec.get("drop", ()):
+            if place < len(fields):
+                fields[place] = ""
+        lines.append(":".join(fields[: spec["fields"]]))
+    return "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")
+
+
+def accounts(files):
+    """[(name, uid, home)] of the local accounts, each home once."""
+    found, homes = [], set()
+    for line in text(files.read("/etc/passwd", 4 << 20)).splitlines():
+        fields = line.split(":")
+        if len(fields) < 7 or not fields[2].isdigit() or not fields[5].startswith("/") or len(fields[5]) < 2:
+            continue
+        if fields[5] not in homes and len(found) < HOME_LIMIT:
+            homes.add(fields[5])
+            found.append((fields[0], int(fields[2]), os.path.normpath(fields[5])))
+    return found
+
+
+def open_in_home(files, home, name, uids):
+    """A descriptor of a regular file below a home, no link followed there, whose owner is one of `uids`."""
+    real = files.resolve(home)
+    if real in files.mounts:
+        raise Unread("failed", "network file system (%s)" % files.mounts[real])
+    here = os.open(files.root + real, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    where = real
+    try:
+        for part in name.split("/"):
+            where += "/" + part
+            if where in files.mounts:
+                raise Unread("failed", "network file system (%s)" % files.mounts[where])
+            inner = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = inner
+        info = os.fstat(here)
+        if stat.S_ISLNK(info.st_mode):
+            raise Unread("failed", "a symbolic link in a user's folder")
+        if not stat.S_ISREG(info.st_mode):
+            raise Unread("failed", "not a regular file")
+        if not files.root and info.st_uid not in uids:
+            raise Unread("failed", "the file of another user (%d)" % info.st_uid)
+        return files.reopen("/proc/self/fd/%d" % here)
+    finally:
+        os.close(here)
+
+
+def read_in_home(files, home, name, uids, limit):
+    """(bytes, os.stat_result) of such a file; a longer one raises Unread."""
+    try:
+        fd = open_in_home(files, home, name, uids)
+        try:
+            data = os.read(fd, limit + 1)
+            info = os.fstat(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise why(error)
+    if len(data) > limit:
+        raise Unread("truncated", "longer than %d bytes" % limit)
+    return data, info
+
+
+def names_in_home(files, home, pattern):
+    """Paths below a home that fit a pattern; links in it are not followed."""
+    if not re.search(r"[*?[]", pattern):
+        return [pattern]
+    found = files.glob(home + "/" + pattern)
+    return [path[len(home) + 1 :] for path in found[:200]]
+
+
+def key_of(line):
+    """A line of an authorized_keys file as {type, fingerprint, bits, options, from}, or None if it is none."""
+    match = re.search(r"(?:^|\s)(%s)\s+([A-Za-z0-9+/]{40,}={0,3})(?=\s|$)" % KEY_TYPES.pattern, line)
+    if not match:
+        return None
+    try:
+        blob = binascii.a2b_base64(match.group(2))
+    except (binascii.Error, ValueError):
+        return None
+    size = int.from_bytes(blob[:4], "big")
+    if blob[4 : 4 + size].decode("ascii", "replace") != match.group(1):
+        return None
+    digest = binascii.b2a_base64(hashlib.sha256(blob).digest()).decode().rstrip("=\n")
+    row = {"type": match.group(1), "fingerprint": "SHA256:" + digest, "bits": None, "options": [], "from": None}
+    if match.group(1) == "ssh-rsa":
+        at = 4 + size
+        at += 4 + int.from_bytes(blob[at : at + 4], "big")
+        length = int.from_bytes(blob[at : at + 4], "big")
+        row["bits"] = int.from_bytes(blob[at + 4 : at + 4 + length], "big").bit_length()
+    for option in re.findall(r"""([A-Za-z-]+)(?:="((?:[^"\\]|\\.)*)")?(?:,|\s|$)""", line[: match.start(1)].strip()):
+        row["options"].append(option[0].lower())
+        if option[0].lower() == "from":
+            row["from"] = option[1]
+    return row
+
+
+@reader("keys")
+def read_keys(files, spec):
+    """{path: {user, mode, uid, folder_mode, keys, odd}} of authorised keys: fingerprints and options, never a comment or command."""
+    rows = {}
+    for user, uid, home in accounts(files):
+        for name in spec["names"]:
+            path = name.replace("%u", user) if name.startswith("/") else home + "/" + name
+            try:
+                if name.startswith("/"):
+                    data, info = files.read(path, 1 << 20), files.lstat(path)
+                    mode, owner = info["mode"], info["uid"]
+                else:
+                    data, info = read_in_home(files, home, name, (uid, 0), 1 << 20)
+                    mode, owner = stat.S_IMODE(info.st_mode), info.st_uid
+            except Unread as unread:
+                if unread.status != "absent":
+                    rows[path] = {"user": user, "status": unread.status, "detail": unread.detail}
+                continue
+            lines = [line for line in text(data).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+            keys = [key_of(line) for line in lines]
+            rows[path] = {"user": user, "mode": mode, "uid": owner, "keys": [k for k in keys if k], "odd": keys.count(None)}
+    return dump(rows)
+
+
+def reach_of(files, path, info):
+    """Who beside the owner can read a file, by its mode and the folders above it: `others`, `group` or `owner`."""
+    others, group = bool(info.st_mode & 0o004), bool(info.st_mode & 0o040)
+    folder = os.path.dirname(path)
+    while len(folder) > 1 and (others or group):
+        try:
+            above = os.lstat(files.root + folder)
+        except OSError:
+            break
+        others = others and bool(above.st_mode & 0o001)
+        group = group and bool(above.st_mode & (0o010 if above.st_gid == info.st_gid else 0o001))
+        folder = os.path.dirname(folder)
+    return "others" if others else "group" if group else "owner"
+
+
+def kinds_of(data):
+    """Kinds of secrets in a text, with how many of each; never a secret."""
+    words, found = text(data), {}
+    for kind, pattern in KINDS:
+        count = len(pattern.findall(words))
+        if count:
+            found[kind] = count
+    if not found and (WORD.search(words) and "<secret:" in redact(words) or re.fullmatch(r"\s*[A-Za-z0-9_.~+/=-]{20,512}\s*", words)):
+        found["value"] = 1
+    return found
+
+
+@reader("tokens")
+def read_tokens(files, spec):
+    """{path: {user, mode, uid, gid, size, reach, kinds}} of well-known files with tokens, in homes and elsewhere."""
+    rows = {}
+
+    def add(path, user, data, info):
+        rows[path] = {
+            "user": user,
+            "mode": stat.S_IMODE(info.st_mode),
+            "uid": info.st_uid,
+            "gid": info.st_gid,
+            "size": info.st_size,
+            "reach": reach_of(files, path, info),
+            "kinds": kinds_of(data),
+        }
+
+    for user, uid, home in accounts(files):
+        for pattern in spec["names"]:
+            try:
+                for name in names_in_home(files, home, pattern):
+                    add(home + "/" + name, user, *read_in_home(files, home, name, (uid, 0), 1 << 18))
+            except Unread as unread:
+                if unread.status != "absent":
+                    rows[home + "/" + pattern] = {"user": user, "status": unread.status, "detail": unread.detail}
+    for pattern in spec.get("globs", ()):
+        for path in files.glob(pattern)[:500]:
+            try:
+                data = files.read(path, 1 << 18)
+                add(path, None, data[: 1 << 18], os.lstat(files.root + files.resolve(path)))
+            except Unread as unread:
+                if unread.status != "absent":
+                    rows[path] = {"user": None, "status": unread.status, "detail": unread.detail}
+            except OSError as error:
+                rows[path] = {"user": None, "status": "failed", "detail": error.strerror}
+    return dump(rows)
+
+
+@reader("home_lines")
+def read_home_lines(files, spec):
+    """{path: {"user", "text"}} of small files in homes: only the lines that begin with one of `keep`, secrets reduced."""
+    rows = {}
+    keep = re.compile(b"^[ \\t]*(?:" + b"|".join(re.escape(k.encode()) for k in spec["keep"]) + b").*", re.M)
+    for user, uid, home in accounts(files):
+        for pattern in spec["names"]:
+            try:
+                for name in names_in_home(files, home, pattern):
+                    data, info = read_in_home(files, home, name, (uid, 0), 1 << 18)
+                    lines = redact_bytes(b"".join(line.group(0) + b"\n" for line in keep.finditer(data)))
+                    rows[home + "/" + name] = {"user": user, "uid": info.st_uid, "mode": stat.S_IMODE(info.st_mode), "text": text(lines)}
+            except Unread as unread:
+                if unread.status != "absent":
+                    rows[home + "/" + pattern] = {"user": user, "status": unread.status, "detail": unread.detail}
+    return dump(rows)

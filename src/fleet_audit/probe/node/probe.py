@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parent: starts what is ready, collects what comes, gives up what takes too long."""
+
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import zlib
+
+from fleet_audit.probe.node.base import (
+    ARCHIVE,
+    CLOCK,
+    DATA,
+    FLUSH_AFTER,
+    NVML_SHA256,
+    READERS,
+    SOURCES,
+    STARTED,
+    data_folders,
+    dump,
+    text,
+    why,
+)
+from fleet_audit.probe.node.children import Libc, be_gentle, children, cpu_of, peak_kib, start
+from fleet_audit.probe.node.nvml import nvml
+from fleet_audit.probe.node.readers import containing, kept, secretless
+from fleet_audit.probe.node.work import work
+
+
+class Probe:
+    """The parent: starts what is ready, collects what comes, gives up what takes too long."""
+
+    def __init__(self, request):
+        self.nonce = request["nonce"]
+        self.budget = request["budget"]
+        self.end = CLOCK + self.budget["seconds"]
+        self.notes = []
+        asked = [s for s in request["sources"] if s in SOURCES]
+        self.unknown = [s for s in request["sources"] if s not in SOURCES]
+        self.specs = {s: SOURCES[s] for s in asked}
+        self.instead_of = {spec["otherwise"]: name for name, spec in self.specs.items() if "otherwise" in spec}
+        self.status = {}  # source -> status, once decided
+        self.exists = {}  # path -> True, False; missing while unasked
+        self.running = []
+        self.raw = 0
+        self.worker_jobs = []
+        self.out, self.flushed = bytearray(), CLOCK
+        self.nvml_blob, self.nvml_need, self.incoming = None, 0, bytearray()
+        self.pid1 = cpu_of(1)
+
+    # Output
+
+    def write(self, data):
+        """Frames leave together: each packet costs the controller more than the bytes in it."""
+        self.out += data
+        if len(self.out) >= 1 << 16:
+            self.flush()
+
+    def flush(self):
+        while self.out:
+            del self.out[: os.write(1, self.out)]
+        self.flushed = time.monotonic()
+
+    def emit(self, head, body):
+        name = head["source"]
+        if self.raw + len(body) > self.budget["bytes"]:
+            head.update(status="truncated", detail="the host's byte budget is spent", size=0)
+            body = b""
+        self.raw += len(body)
+        self.status[name] = head["status"]
+        self.frame(head, body)
+
+    def frame(self, head, body):
+        head["size"] = len(body)
+        top, packed = dump(head), zlib.compress(body, 6)
+        crc = zlib.crc32(packed, zlib.crc32(top))
+        line = "\nF%s %d %d %08x\n" % (self.nonce, len(top), len(packed), crc)
+        self.write(line.encode() + top + packed)
+
+    def give_up(self, name, status, detail):
+        self.emit({"source": name, "status": status, "detail": detail, "exit": None, "seconds": 0.0, "cpu": 0.0}, b"")
+
+    # Scheduling
+
+    def verdict(self, name, spec):
+        """`run`, `wait`, or a (status, detail) with which the source is settled unread."""
+        if ARCHIVE and name in ARCHIVE.get("recorded", ()):
+            return "run"  # what was recorded has met its conditions there
+        path = spec.get("when_exists")
+        if path is not None:
+            if path not in self.exists:
+                return "wait"
+            if not self.exists[path]:
+                return "skipped", "no %s on this node" % path
+        after = spec.get("when_ok")
+        if after is not None:
+            if after not in self.status:
+                return "wait" if after in self.specs else ("skipped", "%s was not asked for" % after)
+            if self.status[after] != "ok":
+                return "skipped", "%s is %s" % (after, self.status[after])
+        first = self.instead_of.get(name)
+        if first is not None:
+            if first not in self.status:
+                return "wait"
+            if self.status[first] == "ok":
+                return "skipped", "%s was read" % first
+        return "run"
+
+    def cpu_used(self):
+        return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+    def schedule(self, libc):
+        active = {c.name for c in self.running} | {name for name, _ in self.worker_jobs}
+        paths = {s["when_exists"] for s in self.specs.values() if "when_exists" in s}
+        jobs = [("?" + p, {"reader": "exists", "path": p}) for p in sorted(paths) if p not in self.exists]
+        left = self.budget["cpu"] - self.cpu_used()
+        for name, spec in self.specs.items():
+            if name in self.status or name in active:
+                continue
+            verdict = self.verdict(name, spec)
+            if verdict == "wait":
+                continue
+            if verdict != "run":
+                self.give_up(name, *verdict)
+            elif left <= 0:
+                self.give_up(name, "timeout", "the CPU budget of %.1f s is spent" % self.budget["cpu"])
+            elif ARCHIVE or spec["reader"] in READERS:
+                jobs.append((name, spec))
+            elif sum(c.name != "worker" for c in self.running) < 2:
+                self.launch(libc, name, spec, left)
+        if jobs and not any(c.name == "worker" for c in self.running):
+            self.worker_jobs = jobs
+            seconds = min(self.job_time(jobs[0][1]), self.end - time.monotonic())
+            self.running.append(start(libc, "worker", {}, seconds, left, lambda out: work(jobs, out), two_pipes=False))
+
+    def launch(self, libc, name, spec, left):
+        seconds = min(self.job_time(spec), self.end - time.monotonic())
+        if spec["reader"] == "nvml":
+            if self.nvml_blob is None:
+                if not self.nvml_need:
+                    self.nvml_need = -1
+                    self.write(("\nW%s nvml\n" % self.nonce).encode())
+                    self.flush()
+                return
+            import hashlib
+
+            source = zlib.decompressobj().decompress(self.nvml_blob, 8 << 20)
+            if hashlib.sha256(source).hexdigest() != NVML_SHA256:
+                self.give_up(name, "failed", "the NVML part is not the one that this program names")
+                return
+            self.running.append(start(libc, name, spec, seconds, left, lambda out: nvml(source, out)))
+        else:
+            self.running.append(start(libc, name, spec, seconds, left, None))
+
+    def job_time(self, spec):
+        return min(spec.get("timeout", 10.0), self.budget["command_seconds"])
+
+    # Events
+
+    def stdin(self):
+        """Whether the controller is still there; takes in the NVML part if it was asked for."""
+        data = os.read(0, 1 << 16)
+        if not data:
+            return False
+        if self.nvml_need:
+            self.incoming += data
+            if self.nvml_need < 0 and len(self.incoming) >= 8:
+                self.nvml_need = 8 + int(bytes(self.incoming[:8]))
+            if 0 < self.nvml_need <= len(self.incoming):
+                self.nvml_blob = bytes(self.incoming[8 : self.nvml_need])
+        return True
+
+    def drain(self, child, fd):
+        try:
+            data = os.read(fd, 1 << 18)
+        except BlockingIOError:
+            return
+        buffer = child.pipes[fd]
+        if not data:
+            os.close(fd)
+            child.said[fd] = bytes(child.pipes.pop(fd))
+        elif fd == child.err:
+            buffer += data[: max(0, 4096 - len(buffer))]
+        elif child.name == "worker":
+            buffer += data
+            self.take(child, buffer)
+        elif len(buffer) <= self.raw_cap(child):
+            buffer += data
+            if len(buffer) > self.raw_cap(child):
+                self.kill(child)
+
+    @staticmethod
+    def raw_cap(child):
+        return (16 << 20) if "grep" in child.spec or "keep" in child.spec else child.spec.get("cap", 4096)
+
+    def take(self, child, buffer):
+        """Hand out the worker's answers that have come whole."""
+        while True:
+            cut = buffer.find(b"\n")
+            if cut < 0:
+                return
+            head = json.loads(bytes(buffer[:cut]).decode())
+            if "start" in head:
+                del buffer[: cut + 1]
+                job = next(spec for name, spec in self.worker_jobs if name == head["start"])
+                child.deadline = time.monotonic() + self.job_time(job)
+                continue
+            if len(buffer) < cut + 1 + head["size"]:
+                return
+            body = bytes(buffer[cut + 1 : cut + 1 + head["size"]])
+            del buffer[: cut + 1 + head["size"]]
+            self.worker_jobs.pop(0)
+            if head["source"].startswith("?"):
+                self.exists[head["source"][1:]] = head["status"] == "ok"
+                if head["status"] not in ("ok", "absent"):
+                    self.unsure(head["source"][1:], head["status"], head["detail"])
+            else:
+                self.emit(head, body)
+
+    def unsure(self, path, status, detail):
+        """A condition that could not be looked at settles the sources behind it: they are not `skipped`."""
+        self.exists.setdefault(path, False)
+        for name, spec in self.specs.items():
+            if spec.get("when_exists") == path and name not in self.status:
+                self.give_up(name, status, "%s: %s" % (path, detail))
+
+    def kill(self, child):
+        for target in (os.killpg, os.kill):
+            try:
+                target(child.pid, signal.SIGKILL)
+            except OSError:
+                pass
+
+    def reap(self):
+        for child in self.running:
+            if not child.ended:
+                try:
+                    pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+                except ChildProcessError:
+                    pid, status, usage = child.pid, 0, None
+                if pid:
+                    cpu = usage.ru_utime + usage.ru_stime if usage else 0.0
+                    child.ended = (status, time.monotonic(), cpu)
+                    try:
+                        os.killpg(child.pid, signal.SIGKILL)  # what it left in the background
+                    except OSError:
+                        pass
+
+    def settle(self, child, late):
+        """Turn an ended (or given up) child into its answer."""
+        self.running.remove(child)
+        for fd in list(child.pipes):
+            child.said[fd] = bytes(child.pipes.pop(fd))
+            os.close(fd)
+        if child.name == "worker":
+            jobs, self.worker_jobs = self.worker_jobs, []
+            if jobs:  # it stalled or died over the first of them; the rest is scheduled again
+                name = jobs[0][0]
+                words = ("timeout", "gave no answer in time") if late else ("failed", "its reader died")
+                if name.startswith("?"):
+                    self.unsure(name[1:], *words)
+                else:
+                    self.give_up(name, *words)
+            return
+        self.emit(*self.answer(child, late))
+
+    def answer(self, child, late):
+        """Header and body for a command or the NVML child."""
+        body, stderr, boot = child.said[child.out], child.said.get(child.err, b""), child.said.get(child.boot, b"")
+        status, _, cpu = child.ended or (0, 0.0, 0.0)
+        number, code = status & 127, status >> 8
+        over = len(body) > self.raw_cap(child)
+        words = ("ok", "")
+        if boot:
+            gap = why(OSError(int(boot), os.strerror(int(boot))))
+            words, code = (gap.status, "%s: %s" % (child.spec["argv"][0], gap.detail)), None
+        elif late:
+            words, code = ("timeout", "no answer within its time"), None
+        elif over:
+            words = ("truncated", "more than %d bytes" % child.spec["cap"])
+        elif number:
+            words, code = ("failed", "killed by signal %d" % number), None
+        elif code not in child.spec.get("ok_exits", [0]):
+            words = ("failed", "exit %d" % code)
+        if not over and child.spec["reader"] == "command":
+            body = secretless(containing(kept(body, child.spec), child.spec), child.spec)
+        if len(body) > child.spec["cap"]:
+            words = ("truncated", "more than %d bytes" % child.spec["cap"])
+        detail = words[1] + (": " if words[1] and stderr.strip() else "") + text(stderr.strip()[:400]) if words[0] != "ok" else ""
+        return {
+            "source": child.name,
+            "status": words[0],
+            "detail": detail,
+            "exit": code,
+            "seconds": round(time.monotonic() - child.begin, 4),
+            "cpu": round(cpu, 4),
+        }, body[: child.spec["cap"]]
+
+    def run(self, libc, wake):
+        while len(self.status) < len(self.specs):
+            now = time.monotonic()
+            if now > self.end:
+                break
+            self.schedule(libc)
+            fds = [0, wake] + [fd for c in self.running for fd in c.pipes]
+            until = min([self.end] + [c.deadline for c in self.running] + [c.ended[1] + 0.2 for c in self.running if c.ended])
+            if self.out:
+                until = min(until, self.flushed + FLUSH_AFTER)
+            ready = select.select(fds, [], [], max(0.0, min(until - now, 1.0)))[0]
+            if self.out and time.monotonic() >= self.flushed + FLUSH_AFTER:
+                self.flush()
+            if 0 in ready and not self.stdin():
+                os._exit(96)
+            if wake in ready:
+                os.read(wake, 512)
+            for child in list(self.running):
+                for fd in [fd for fd in child.pipes if fd in ready]:
+                    self.drain(child, fd)
+            self.reap()
+            now = time.monotonic()
+            for child in list(self.running):
+                late = not child.ended and now > child.deadline
+                if late:
+                    self.kill(child)
+                if late or child.finished(now):
+                    self.settle(child, late)
+        for child in list(self.running):
+            self.kill(child)
+        for name in self.specs:
+            if name not in self.status:
+                self.give_up(name, "timeout", "the host's time of %g s was over" % self.budget["seconds"])
+        for name in self.unknown:
+            self.frame(
+                {
+                    "source": name,
+                    "status": "failed",
+                    "detail": "this program does not know the source",
+                    "exit": None,
+                    "seconds": 0.0,
+                    "cpu": 0.0,
+                },
+                b"",
+            )
+
+    def close(self):
+        """What it all cost, and the END frame, which alone proves that the reply is whole."""
+        for pid in children():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        own, kids = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs = {
+            "cpu_self": own.ru_utime + own.ru_stime,
+            "cpu_children": kids.ru_utime + kids.ru_stime,
+            "cpu_init": round(cpu_of(1) - self.pid1, 2),
+            "rss_children_kib": kids.ru_maxrss,
+            "seconds": round(time.monotonic() - CLOCK, 4),
+            "raw_bytes": self.raw,
+            "rss_kib": peak_kib(),
+        }
+        self.frame({"source": "", "status": "end", "costs": costs, "notes": self.notes, "answered": len(self.status)}, b"")
+        self.write(("\nZ%s\n" % self.nonce).encode())
+        self.flush()
+
+
+def main(stream):
+    request = json.loads(stream.read(int(stream.read(8))).decode("utf-8"))
+    DATA[:] = data_folders(request.get("data", []))
+    probe = Probe(request)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(int(probe.budget["seconds"]) + 5)
+    os.umask(0o077)
+    hello = {"python": sys.version.split()[0], "uid": os.getuid(), "euid": os.geteuid(), "time": STARTED}
+    probe.write(b"\nFA1 " + probe.nonce.encode() + b" " + dump(hello) + b"\n")
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 2)
+    be_gentle(probe.notes)
+    libc = Libc(probe.notes)
+    wake, bell = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(bell, False)
+    signal.set_wakeup_fd(bell)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        probe.run(libc, wake)
+        probe.close()
+    finally:
+        probe.flush()
+
+
+if "i" in globals():
+    code = 95
+    try:
+        main(globals()["i"])
+        code = 0
+    except BrokenPipeError:
+        code = 96
+    except Exception as problem:
+        os.write(1, ("\nFA-BROKEN %s: %s\n" % (type(problem).__name__, problem)).encode("utf-8", "replace")[:500])
+    finally:
+        os._exit(code)  # never 1: that is how a refused become ends

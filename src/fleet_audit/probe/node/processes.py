@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The readers of processes and of listening sockets with who holds them."""
+
+import errno
+import os
+import re
+
+from fleet_audit.probe.node.base import ARCHIVE, Unread, dump, reader, text
+from fleet_audit.probe.node.redact import HARMLESS, redact, redact_argv, reduced
+
+DESCRIPTOR_LIMIT = 40000  # descriptors that are looked at in search of sockets' owners
+PROCESS_LIMIT = 20000
+ARGV_LIMIT = 4096  # characters of a command line
+
+
+def raw(path, limit=1 << 16):
+    """The head of a file of /proc; raises OSError."""
+    with open(path, "rb") as handle:
+        return handle.read(limit)
+
+
+def pids():
+    """Processes that can be seen, and why these may not be all (empty: they are)."""
+    found = sorted(int(p) for p in os.listdir("/proc") if p.isdigit())
+    try:
+        with open("/proc/self/mountinfo") as lines:
+            mounts = [line.split() for line in lines if " /proc " in line]
+        hidden = [m for m in mounts if m[4] == "/proc" and re.search(r"hidepid=([1-9]|noaccess|invisible|ptraceable)", m[-1])]
+    except (OSError, IndexError):
+        hidden = []
+    if 1 not in found:
+        return found, "process 1 is not to be seen"
+    if hidden and os.geteuid() != 0:
+        return found, "/proc hides the processes of others (hidepid)"
+    return found, ""
+
+
+def name_of(pid):
+    """{"pid", "comm", "exe"} of a process; what cannot be told is None."""
+    row = {"pid": pid, "comm": None, "exe": None}
+    try:
+        row["comm"] = text(raw("/proc/%d/comm" % pid, 64)).rstrip("\n")
+    except OSError:
+        pass
+    try:
+        row["exe"] = os.readlink("/proc/%d/exe" % pid).encode("utf-8", "backslashreplace").decode()
+    except OSError:
+        pass
+    return row
+
+
+def owners_of(inodes):
+    """({inode: [owner]}, words for what could not be looked at) by the descriptors of all processes."""
+    seen, gap = pids()
+    found, unread, looked = {}, 0, 0
+    for pid in reversed(seen):
+        try:
+            fds = os.listdir("/proc/%d/fd" % pid)
+        except OSError as error:
+            unread += error.errno not in (errno.ENOENT, errno.ESRCH)
+            continue
+        looked += len(fds)
+        if looked > DESCRIPTOR_LIMIT:
+            return found, "more than %d descriptors on the node" % DESCRIPTOR_LIMIT
+        mine = set()
+        for fd in fds:
+            try:
+                link = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+            except OSError:
+                continue
+            if link.startswith("socket:[") and link[8:-1] in inodes:
+                mine.add(link[8:-1])
+        if mine:
+            owner = name_of(pid)
+            for inode in mine:
+                found.setdefault(inode, []).append(owner)
+    return found, gap or ("descriptors of %d processes not readable" % unread if unread else "")
+
+
+def listening(read, kind):
+    """Rows of a table of /proc/net that listen (TCP) or are not connected (UDP)."""
+    state = "0A" if kind.startswith("tcp") else "07"
+    rows = []
+    for line in text(read(kind)).splitlines()[1:]:
+        words = line.split()
+        if len(words) > 9 and words[3] == state:
+            rows.append({"kind": kind, "local": words[1], "uid": words[7], "inode": words[9]})
+    return rows
+
+
+def namespaces():
+    """({network namespace: a process in it}, words for what could not be looked at), our own left out."""
+    found, unread = {}, 0
+    own = os.readlink("/proc/self/ns/net")
+    seen, gap = pids()
+    for pid in seen:
+        try:
+            space = os.readlink("/proc/%d/ns/net" % pid)
+        except OSError as error:
+            unread += error.errno not in (errno.ENOENT, errno.ESRCH)
+            continue
+        if space != own:
+            found.setdefault(space[5:-1], pid)
+    return found, gap or ("network namespaces of %d processes not readable" % unread if unread else "")
+
+
+@reader("sockets")
+def read_sockets(files, spec):
+    """Listening sockets with their owners, and what was not readable; with `namespaces` those of the other namespaces."""
+    rows, unread, spaces, gap = [], {}, {}, ""
+    if spec.get("namespaces"):
+        if ARCHIVE:
+            raise Unread("absent", "not recorded")
+        spaces, gap = namespaces()
+    places = (
+        [(space, "/proc/%d/net/" % pid) for space, pid in sorted(spaces.items())[:1000]]
+        if spec.get("namespaces")
+        else [(None, "/proc/net/")]
+    )
+    for space, folder in places:
+        for kind in ("tcp", "tcp6", "udp", "udp6"):
+            try:
+                found = listening(lambda name, folder=folder: files.read(folder + name, 64 << 20), kind)
+            except Unread as problem:
+                if space is None:
+                    unread[kind] = {"status": problem.status, "detail": problem.detail}
+                elif problem.status != "absent":
+                    gap = gap or "%s%s %s" % (folder, kind, problem.status)
+                continue
+            rows += [dict(row, namespace=space, pid=spaces[space]) if space else row for row in found]
+    owners, owners_gap = (
+        ({}, "recorded without owners") if ARCHIVE else owners_of({r["inode"] for r in rows}) if rows or not spaces else ({}, "")
+    )
+    whole = name_of(2)["comm"] == "kthreadd"  # else we see a process namespace of its own: others may hold sockets here
+    for row in rows:
+        row["owners"] = owners.get(row.pop("inode"), [])
+        if not row["owners"] and not owners_gap and (row["uid"] != "0" or not whole):
+            owners_gap = "a socket of user %s has no owner that can be seen" % row["uid"]
+    rows.sort(key=dump)
+    out = {"sockets": rows, "unread": unread, "owners_gap": owners_gap}
+    if spec.get("namespaces"):
+        out.update(namespaces=sorted(spaces), namespaces_gap=gap)
+    return dump(out)
+
+
+def status_of(pid):
+    """The chosen lines of /proc/PID/status as {name: words}."""
+    fields = {}
+    for line in text(raw("/proc/%d/status" % pid)).splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("Name", "PPid", "Uid", "CapEff", "NoNewPrivs", "Seccomp", "NSpid"):
+            fields[name] = rest.split()
+    return fields
+
+
+def environment(pid, plain, secret):
+    """Chosen variables of a process: values of `plain` ones, kind and length of `secret` ones; None if it may not be read."""
+    try:
+        data = raw("/proc/%d/environ" % pid, 1 << 18)
+    except OSError:
+        return None
+    found = {}
+    for entry in text(data).split("\0"):
+        name, equals, value = entry.partition("=")
+        if equals and name in secret:
+            found[name] = value if HARMLESS.fullmatch(value) else reduced(value)
+        elif equals and name in plain:
+            found[name] = redact(entry).partition("=")[2][:512]
+    return found
+
+
+@reader("processes")
+def read_processes(files, spec):
+    """Processes with their command lines, secrets reduced; kernel threads are only counted."""
+    if ARCHIVE:
+        raise Unread("absent", "not recorded")
+    rows, kernel, gone, unread = [], 0, 0, 0
+    plain, secret = frozenset(spec.get("env", ())), frozenset(spec.get("env_secret", ()))
+    seen, gap = pids()
+    for pid in seen[:PROCESS_LIMIT]:
+        try:
+            words = text(raw("/proc/%d/cmdline" % pid, ARGV_LIMIT + 1))
+            fields = status_of(pid)
+        except OSError as error:
+            gone += error.errno in (errno.ENOENT, errno.ESRCH)
+            unread += error.errno not in (errno.ENOENT, errno.ESRCH)
+            continue
+        if not words and (pid == 2 or fields.get("PPid") == ["2"]):
+            kernel += 1
+            continue
+        row = name_of(pid)
+        row["argv"] = redact_argv(words[:ARGV_LIMIT].rstrip("\0").split("\0"))
+        row["ppid"], row["uid"], row["euid"] = int(fields["PPid"][0]), int(fields["Uid"][0]), int(fields["Uid"][1])
+        row["caps"] = fields.get("CapEff", [""])[0]
+        row["no_new_privs"], row["seccomp"] = fields.get("NoNewPrivs", [None])[0], fields.get("Seccomp", [None])[0]
+        row["contained"] = len(fields.get("NSpid", ["1"])) > 1
+        for name, path in (("cgroup", "cgroup"), ("label", "attr/current")):
+            try:
+                row[name] = text(raw("/proc/%d/%s" % (pid, path), 4096)).rstrip("\n\0")
+            except OSError:
+                row[name] = None
+        row["cgroup"] = (row["cgroup"] or "").rpartition("\n")[2].rpartition(":")[2][:300] or None
+        row["env"] = environment(pid, plain, secret)
+        rows.append(row)
+    if len(seen) > PROCESS_LIMIT:
+        gap = gap or "more than %d processes on the node" % PROCESS_LIMIT
+    if unread:
+        gap = gap or "%d processes not readable" % unread
+    return dump({"processes": rows, "kernel_threads": kernel, "gap": gap})

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The readers that walk: installed Python distributions, and the data folders that the request names. Bounded in entries and seconds."""
+
+import binascii
+import errno
+import fcntl
+import json
+import os
+import re
+import stat
+import struct
+import time
+
+from fleet_audit.probe.node.accounts import accounts
+from fleet_audit.probe.node.base import DATA, Unread, dump, reader, text, why
+
+DIST_LIMIT = 60000
+VERITY = 0xC0046686  # FS_IOC_MEASURE_VERITY: _IOWR('f', 134, struct fsverity_digest)
+MODEL = re.compile(
+    r"(?i)\.(?:pt|pth|bin|ckpt|pkl|pickle|joblib|dill|safetensors|gguf|ggml|onnx|h5|hdf5|keras|npy|npz|msgpack|mar|engine|plan)$"
+)
+MANIFESTS = ("model.sig", "model.sigstore.json", "fsverity.digests")
+MAGIC = (
+    (b"GGUF", "gguf"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"\x93NUMPY", "numpy"),
+    (b"PK\x03\x04", "zip"),
+    (b"ftrt", "tensorrt"),
+)
+
+
+# --- Python ------------------------------------------------------------------------------------
+
+
+def listed(files, folder):
+    """Names in a folder, [] if there is none; raises Unread for what may not be read."""
+    try:
+        return os.listdir(files.root + files.resolve(folder))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return []
+        raise why(error)
+
+
+def small(files, path, limit=4096):
+    """The head of a small file as text, None if there is none or it may not be read."""
+    try:
+        return text(files.read(path, limit)[:limit])
+    except Unread:
+        return None
+
+
+def dist(files, root, name):
+    """(name, version, installer, editable, form) of an entry that belongs to a distribution, else None."""
+    match = re.match(r"(.+?)(?:-([^-]+?))?(?:-py[\d.]+.*)?\.(dist-info|egg-info)$", name)
+    if not match or name.startswith("~"):
+        return None
+    path = root + "/" + name
+    title, version, form = match.groups()
+    if version is None:
+        head = small(files, path + ("/METADATA" if form == "dist-info" else "/PKG-INFO")) or small(files, path) or ""
+        found = re.search(r"^Version: *(\S+)", head, re.M)
+        version = found.group(1) if found else None
+    installer = (small(files, path + "/INSTALLER", 64) or "").strip() or None
+    direct = small(files, path + "/direct_url.json") if installer not in ("debian", "rpm") else None
+    origin = None
+    if direct:
+        origin = (
+            "editable"
+            if '"editable": true' in direct or '"editable":true' in direct
+            else "vcs"
+            if '"vcs_info"' in direct
+            else "file"
+            if '"file:' in direct
+            else "url"
+        )
+    return [title, version, installer, origin, form]
+
+
+def python_roots(files, spec):
+    """{folder: (kind, user)} of where distributions may lie, and what could not be looked at."""
+    found, gaps = {}, []
+
+    def look(pattern, kind, user=None):
+        try:
+            for path in files.glob(pattern):
+                real = files.resolve(path)
+                if os.path.isdir(files.root + real):
+                    found.setdefault(real, (kind, user))
+        except Unread as unread:
+            if unread.status != "absent":
+                gaps.append("%s: %s %s" % (pattern, unread.status, unread.detail))
+
+    for kind, patterns in sorted(spec["roots"].items()):
+        for pattern in patterns:
+            look(pattern, kind)
+    for user, _, home in accounts(files):
+        if home in ("/", "/bin", "/sbin", "/dev", "/proc", "/usr/sbin", "/nonexistent", "/var", "/usr", "/run"):
+            continue
+        for kind, patterns in sorted(spec["homes"].items()):
+            for pattern in patterns:
+                look(home + "/" + pattern, kind, user)
+    return found, gaps
+
+
+@reader("dists")
+def read_dists(files, spec):
+    """{"roots": [[folder, kind, user, uid, mode]], "dists": [[root, name, version, installer, origin, form]], "gaps": [...]}."""
+    found, gaps = python_roots(files, spec)
+    roots, dists, end = [], [], time.monotonic() + spec.get("seconds", 8)
+    for root in sorted(found):
+        if len(dists) > DIST_LIMIT or time.monotonic() > end:
+            gaps.append("more than can be looked at: stopped before %s" % root)
+            break
+        kind, user = found[root]
+        try:
+            info = os.stat(files.root + root)
+            names = listed(files, root)
+        except OSError as error:
+            gaps.append("%s: %s" % (root, error.strerror))
+            continue
+        except Unread as unread:
+            gaps.append("%s: %s %s" % (root, unread.status, unread.detail))
+            continue
+        place = len(roots)
+        roots.append([root, kind, user, info.st_uid, stat.S_IMODE(info.st_mode)])
+        if kind == "conda-meta":
+            dists += [
+                [place, *name[:-5].rsplit("-", 2)[:2], "conda", None, "conda"]
+                for name in sorted(names)
+                if name.count("-") >= 2 and name.endswith(".json")
+            ]
+            continue
+        for name in sorted(names):
+            row = dist(files, root, name) if name.endswith("-info") else None
+            if row:
+                dists.append([place, *row])
+    return dump({"roots": roots, "dists": dists, "gaps": gaps[:50]})
+
+
+# --- Data folders ------------------------------------------------------------------------------
+
+
+def format_of(name, head):
+    """What a model file is by its first bytes: a word, or None if they do not tell."""
+    for magic, word in MAGIC:
+        if head.startswith(magic):
+            return word
+    if len(head) >= 10 and head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 32:
+        return "safetensors"
+    if head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5:
+        return "pickle"
+    if name.lower().endswith(".onnx") and head[:1] == b"\x08":
+        return "onnx"
+    return None
+
+
+def look_at(path, name, info):
+    """{"format", "verity"} of a model file: its first 16 bytes, and its fs-verity digest by ioctl."""
+    row = {"format": None, "verity": None}
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | os.O_NOATIME)
+    except OSError:
+        try:
+            fd = os.open(path, flags)
+        except OSError as error:
+            return {"format": None, "verity": None, "unread": error.strerror}
+    try:
+        row["format"] = format_of(name, os.read(fd, 16))
+        answer = bytearray(struct.pack("=HH", 0, 64) + b"\0" * 64)
+        fcntl.ioctl(fd, VERITY, answer)
+        algorithm, size = struct.unpack("=HH", bytes(answer[:4]))
+        row["verity"] = "%s:%s" % (
+            {1: "sha256", 2: "sha512"}.get(algorithm, algorithm),
+            binascii.hexlify(bytes(answer[4 : 4 + size])).decode(),
+        )
+    except OSError as error:  # a file without fs-verity says ENODATA, a file system without it ENOTTY
+        row["verity"] = None if error.errno in (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP) else "?"
+    finally:
+        os.close(fd)
+    return row
+
+
+def manifest(files, path):
+    """The names and digests that a manifest lists: `model.sig` of OpenSSF Model Signing, or `fsverity digest` output."""
+    data = files.read(path, 4 << 20)
+    if path.endswith("fsverity.digests"):
+        lines = [line.split(None, 1) for line in text(data).splitlines()]
+        return [[words[1].strip(), *words[0].split(":", 1)] for words in lines if len(words) == 2 and ":" in words[0]][:50000]
+    try:
+        payload = json.loads(binascii.a2b_base64(json.loads(data.decode())["dsseEnvelope"]["payload"]).decode())
+        resources = payload["predicate"]["resources"]
+        return [[str(r["name"]), str(r["algorithm"]), str(r["digest"])] for r in resources][:50000]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+class Walk:
+    """A bounded walk over one data folder."""
+
+    def __init__(self, files, folder, spec):
+        self.files, self.folder, self.spec = files, folder, spec
+        self.end = time.monotonic() + spec["seconds"]
+        self.entries, self.odd, self.models, self.manifests, self.gaps = 0, [], [], {}, []
+        self.total = {"files": 0, "folders": 0, "bytes": 0, "newest": 0}
+
+    def run(self, real, network):
+        """Walk it; returns why it is not whole, empty if it is."""
+        device = os.lstat(self.files.root + real).st_dev
+        todo = [real]
+        while todo:
+            here = todo.pop()
+            try:
+                with os.scandir(self.files.root + here) as entries:
+                    for entry in entries:
+                        self.entries += 1
+                        if self.entries > self.spec["entries"]:
+                            return "more than %d entries" % self.spec["entries"]
+                        if not self.entries % 256 and time.monotonic() > self.end:
+                            return "more than %g seconds" % self.spec["seconds"]
+                        path = here.rstrip("/") + "/" + os.fsencode(entry.name).decode("utf-8", "surrogateescape")
+                        info = entry.stat(follow_symlinks=False)
+                        if stat.S_ISDIR(info.st_mode):
+                            if path in self.files.mounts or info.st_dev != device:
+                                self.gaps.append("%s is another file system" % path)
+                            else:
+                                todo.append(path)
+                                self.total["folders"] += 1
+                        self.entry(path, entry, info)
+            except OSError as error:
+                self.gaps.append("%s: %s" % (here, error.strerror))
+        return "%d folders not readable or other file systems, such as %s" % (len(self.gaps), self.gaps[0]) if self.gaps else ""
+
+    def entry(self, path, entry, info):
+        """Take in one entry."""
+        mode, folder = info.st_mode, stat.S_ISDIR(info.st_mode)
+        if stat.S_ISREG(mode):
+            self.total["files"] += 1
+            self.total["bytes"] += info.st_size
+            self.total["newest"] = max(self.total["newest"], int(info.st_mtime))
+        row = [clean(path), stat.S_IMODE(mode), info.st_uid, info.st_gid, info.st_size, int(info.st_mtime)]
+        open_to_all = mode & 0o002 and not stat.S_ISLNK(mode) and not (folder and mode & 0o1000)
+        set_id = stat.S_ISREG(mode) and mode & 0o6000
+        if (open_to_all or set_id) and len(self.odd) < 5000:
+            self.odd.append(row + ["folder" if folder else "file"])
+        if stat.S_ISREG(mode) and MODEL.search(entry.name):
+            if len(self.models) < self.spec["models"]:
+                self.models.append([row, look_at(entry.path, entry.name, info)])
+            elif len(self.models) == self.spec["models"]:
+                self.gaps.append("more than %d model files" % self.spec["models"])
+                self.models.append(None)
+        if stat.S_ISREG(mode) and entry.name in MANIFESTS:
+            try:
+                self.manifests[clean(path)] = manifest(self.files, path)
+            except Unread as unread:
+                self.manifests[clean(path)] = unread.status
+
+
+def clean(path):
+    """A path as text without lone surrogates."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@reader("data")
+def read_data(files, spec):
+    """A row per data folder of the request: what is in it, what is odd, its model files and manifests. Metadata and first 16 bytes only."""
+    rows = []
+    for entry in DATA:
+        path, network = entry["path"], entry["network"]
+        row = {"path": path, "kind": entry["kind"], "why": "", "status": "ok"}
+        rows.append(row)
+        try:
+            mounts = files.mounts
+            if network:
+                files.mounts, files.folders = {m: k for m, k in mounts.items() if k == "autofs"}, {"/": "/"}
+            try:
+                real = files.resolve(path)
+                info = files.lstat(real)
+                if info["type"] != "dir":
+                    raise Unread("failed", "not a folder")
+                walk = Walk(files, path, spec)
+                row["why"] = walk.run(real, network)
+            finally:
+                if network:
+                    files.mounts, files.folders = mounts, {"/": "/"}
+        except Unread as unread:
+            row["status"], row["why"] = ("skipped" if "network file system" in unread.detail else unread.status), unread.detail
+            continue
+        except OSError as error:
+            problem = why(error)
+            row["status"], row["why"] = problem.status, problem.detail
+            continue
+        row.update(
+            walk.total, real=clean(real), mode=info["mode"], uid=info["uid"], gid=info["gid"], odd=walk.odd, manifests=walk.manifests
+        )
+        row["models"] = [model for model in walk.models if model]
+    return dump(rows)

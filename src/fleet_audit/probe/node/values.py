@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The readers of single values: chosen parts of JSON documents, and the kernel's clock."""
+
+import json
+
+from fleet_audit.probe.node.base import ARCHIVE, Unread, dump, reader
+from fleet_audit.probe.node.redact import redact
+
+TEXT_LIMIT = 2000
+
+
+def pruned(value, depth=0):
+    """A JSON value without secrets, with limits on depth, length and width."""
+    if isinstance(value, str):
+        return redact(value[:TEXT_LIMIT])
+    if isinstance(value, (list, dict)) and depth > 8:
+        return None
+    if isinstance(value, list):
+        return [pruned(v, depth + 1) for v in value[:500]]
+    if isinstance(value, dict):
+        return {redact(k[:200]): pruned(v, depth + 1) for k, v in sorted(value.items())[:500]}
+    return value
+
+
+def at(document, path):
+    """(whether it is there, the value at a dotted path)."""
+    for name in path.split("."):
+        if not isinstance(document, dict) or name not in document:
+            return False, None
+        document = document[name]
+    return True, document
+
+
+@reader("json")
+def read_json(files, spec):
+    """{path: {"values": {dotted path: value}} or {"status", "detail"}}: only the parts named in `keep`."""
+    rows, left = {}, 64 << 20
+    for pattern in spec["globs"]:
+        for path in files.glob(pattern):
+            try:
+                data = files.read(path, min(left, 8 << 20))
+                left -= len(data)
+                if len(data) > 8 << 20 or left <= 0:
+                    raise Unread("truncated", "longer than its limit")
+                document = json.loads(data.decode("utf-8", "replace"))
+                found = ((name, at(document, name)) for name in spec["keep"])
+                rows[path] = {"values": {name: pruned(value) for name, (there, value) in found if there}}
+            except Unread as unread:
+                rows[path] = {"status": unread.status, "detail": unread.detail}
+            except (ValueError, RecursionError):
+                rows[path] = {"status": "failed", "detail": "not JSON"}
+    return dump(rows)
+
+
+@reader("clock")
+def read_clock(files, spec):
+    """What adjtimex(2) says of the kernel's clock, read only; 64-bit systems."""
+    if ARCHIVE:
+        raise Unread("absent", "not recorded")
+    import ctypes
+    import struct
+
+    buffer = ctypes.create_string_buffer(512)  # modes 0: nothing is set
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
+    if state < 0 or struct.calcsize("l") != 8:
+        raise Unread("failed", "adjtimex says %d" % state)
+    _, offset, _, maxerror, esterror, status = struct.unpack_from("=i4xqqqqi", buffer.raw)
+    return dump({"state": state, "status": status, "offset": offset, "max_error_us": maxerror, "estimated_error_us": esterror})

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker: reads files in a child, so that the parent never can hang."""
+
+import os
+import time
+
+from fleet_audit.probe.node.archive import recorded
+from fleet_audit.probe.node.base import ARCHIVE, READERS, Unread, dump, why
+from fleet_audit.probe.node.files import Files
+
+
+def work(jobs, out):
+    """Run file jobs in order, a line of JSON and the body on `out` for each; `exists` jobs answer conditions."""
+    files = Files()
+    for name, spec in jobs:
+        os.write(out, dump({"start": name}) + b"\n")
+        begin, cpu = time.monotonic(), time.process_time()
+        status, detail, code, body = "ok", "", None, b""
+        try:
+            if spec["reader"] == "exists":
+                found = files.glob(spec["path"])
+                if not found:
+                    raise Unread("absent", "nothing there")
+                try:
+                    os.lstat(files.root + files.resolve(found[0]))
+                except OSError as error:
+                    raise why(error)
+            else:
+                done = recorded(name, spec) if ARCHIVE else None
+                if done is None:
+                    body = READERS[spec["reader"]](files, spec)
+                else:
+                    status, detail, code, body = done
+        except Unread as unread:
+            status, detail = unread.status, unread.detail
+        except MemoryError:
+            status, detail = "failed", "out of memory"
+        except Exception as error:  # a reader's own fault must not cost the other sources
+            status, detail = "failed", "%s: %s" % (type(error).__name__, error)
+        if len(body) > spec.get("cap", 0) and body:
+            status, detail, body = "truncated", "longer than %d bytes" % spec["cap"], body[: spec["cap"]]
+        head = {
+            "source": name,
+            "status": status,
+            "detail": detail[:500],
+            "exit": code,
+            "size": len(body),
+            "seconds": round(time.monotonic() - begin, 4),
+            "cpu": round(time.process_time() - cpu, 4),
+        }
+        data = dump(head) + b"\n" + body
+        while data:
+            data = data[os.write(out, data) :]
