@@ -31,7 +31,7 @@ def _sealed(store: Store) -> Run:
 
 
 def test_a_sealed_run_is_found_by_id_prefix_and_latest(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).writable()
     run = _sealed(store)
     assert store.runs() == [run.file.id]
     assert store.find(run.file.id).folder == store.find("latest").folder == store.find(run.file.id[:14]).folder
@@ -42,7 +42,7 @@ def test_a_sealed_run_is_found_by_id_prefix_and_latest(tmp_path: Path) -> None:
 def test_every_run_names_the_one_before_by_hash(tmp_path: Path) -> None:
     import hashlib
 
-    store = Store(tmp_path)
+    store = Store(tmp_path).writable()
     first, second = _sealed(store), _sealed(store)
     assert first.file.previous is None
     older, newer = sorted([first, second], key=lambda r: r.file.id)
@@ -51,7 +51,7 @@ def test_every_run_names_the_one_before_by_hash(tmp_path: Path) -> None:
 
 
 def test_modes_keep_others_out(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s")
+    store = Store(tmp_path / "s").writable()
     run = _sealed(store)
     store.objects.put(b"x", zlib.compress(b"x"))
     for path in [store.folder, *store.folder.rglob("*")]:
@@ -60,7 +60,7 @@ def test_modes_keep_others_out(tmp_path: Path) -> None:
 
 
 def test_a_run_in_progress_is_invisible_and_locked(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).writable()
     draft = store.begin({}, "p", [])
     assert (store.runs(), store.partial()) == ([], [draft.id])
     with pytest.raises(FleetAuditError, match="in progress"):
@@ -71,7 +71,7 @@ def test_a_run_in_progress_is_invisible_and_locked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 20])
 def test_a_journal_cut_anywhere_keeps_the_hosts_that_were_whole(tmp_path: Path, cut: int) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).writable()
     draft = store.begin({}, "p", [])
     draft.add(_evidence("h1"))
     draft.add(_evidence("h2"))
@@ -86,7 +86,7 @@ def test_a_journal_cut_anywhere_keeps_the_hosts_that_were_whole(tmp_path: Path, 
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).writable()
     draft = store.begin({}, "p", [])
     _close(draft)
     (draft.folder / "journal.jsonl").write_bytes(b"{}\n[1]\n")
@@ -95,7 +95,7 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
 
 
 def test_an_altered_file_is_named(tmp_path: Path) -> None:
-    run = _sealed(Store(tmp_path))
+    run = _sealed(Store(tmp_path).writable())
     (run.folder / "results.parquet").write_bytes(b"other")
     with pytest.raises(FleetAuditError, match=r"results\.parquet: the run is broken"):
         run.path("results.parquet")
@@ -105,7 +105,7 @@ def test_an_altered_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": "x"}', "\x00"])
 def test_a_broken_run_json_is_named(tmp_path: Path, text: str) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).writable()
     run = _sealed(store)
     (run.folder / "run.json").write_text(text)
     with pytest.raises(FleetAuditError, match=r"run\.json: the run is broken"):
@@ -113,7 +113,7 @@ def test_a_broken_run_json_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_run_of_a_newer_version_says_so(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).writable()
     run = _sealed(store)
     path = run.folder / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
@@ -148,7 +148,7 @@ def test_evidence_survives_json(host: str, detail: str) -> None:
 def test_a_store_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FleetAuditError, match="--store"):
-        Store(tmp_path / "file")
+        Store(tmp_path / "file").writable()
 
 
 def _close(draft: Draft) -> None:

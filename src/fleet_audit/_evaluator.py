@@ -40,7 +40,11 @@ def decide(facts: Facts, check: Mapping[str, Any]) -> list[list[Any]]:
         if check["applies"]:
             found = run(APPLIES.format(applies=check["applies"]), _bound(group, "applies")).fetchall()
             applies = {host: (yes, unsure) for host, yes, unsure in found}
+        _of_the_right_types(run(f"SELECT host, pass FROM ({check['query']}) LIMIT 0", _bound(group, "query")).description)
         subjects = {row[0]: row[1:] for row in run(SUBJECTS.format(query=check["query"]), _bound(group, "query")).fetchall()}
+        if stray := [host for host in subjects if host not in coverage]:
+            name = "no host (NULL)" if stray[0] is None else repr(stray[0][:80])
+            raise BrokenCheckError(f"the query yields rows for {name}, which is not in the run")
         for host in sorted(coverage if group["hosts"] is None else group["hosts"]):
             count, failed, null, worst = subjects.get(host, (0, 0, 0, None))
             states = coverage.get(host, {})
@@ -48,6 +52,18 @@ def decide(facts: Facts, check: Mapping[str, Any]) -> list[list[Any]]:
             shown = [[s["pass"], s["subject"], s["reason"]] for s in worst or ()] if why in ("fail", "null") else []
             rows.append([host, why, count, failed, null, gap, shown])
     return rows
+
+
+class BrokenCheckError(Exception):
+    """A check's SQL yields what no check may yield."""
+
+
+def _of_the_right_types(description: Any) -> None:
+    """Raise `BrokenCheckError` unless host is text and pass a truth value: the database would turn 2 into true."""
+    found = {name: str(kind) for name, kind, *_ in description or ()}
+    for name, wanted in (("host", "VARCHAR"), ("pass", "BOOLEAN")):
+        if found.get(name) not in (wanted, '"NULL"'):
+            raise BrokenCheckError(f"{name} must be {wanted} and is {found.get(name)}")
 
 
 def rule(check: Mapping[str, Any], states: Mapping[str, tuple[str, str]], applies: tuple[bool, bool], count: int, failed: int,
@@ -99,7 +115,7 @@ def main() -> None:
         _say({"begin": check["id"]})
         try:
             _say({"id": check["id"], "rows": decide(facts, check)})
-        except (DatabaseError, MemoryError) as error:
+        except (DatabaseError, MemoryError, BrokenCheckError) as error:
             _say(
                 {
                     "id": check["id"],

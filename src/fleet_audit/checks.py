@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,10 +209,10 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
     checks: dict[CheckId, Check] = {}
     profiles: dict[str, Profile] = {}
     taken: dict[str, Path] = {}
-    for folder in ([content.folder("checks")] if shipped else []) + list(folders):
-        if not folder.is_dir():
-            raise FleetAuditError(f"{folder}: no such folder of checks")
-        for path in sorted(folder.rglob("*.yaml")):
+    own = content.folder("checks")
+    others = dict.fromkeys(f for f in folders if not (shipped and f.resolve().is_relative_to(own.resolve())))
+    for folder in ([own] if shipped else []) + list(others):
+        for path in _files(folder):
             if path.parent.name == "profiles":
                 profile = _profile(path)
                 if profile.id in profiles:
@@ -227,6 +228,22 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
     library = Library(checks, profiles)
     _whole(library)
     return library
+
+
+def _files(folder: Path) -> list[Path]:
+    """The YAML files below a folder. Raises `FleetAuditError` if it is none, cannot be read, or holds none."""
+
+    def unreadable(error: OSError) -> None:
+        raise FleetAuditError(f"{error.filename}: {error.strerror}") from None
+
+    if not folder.exists():
+        raise FleetAuditError(f"{folder}: no such folder of checks")
+    if not folder.is_dir():
+        raise FleetAuditError(f"{folder}: a folder of checks is wanted, and this is none")
+    found = [Path(top, name) for top, _, names in os.walk(folder, onerror=unreadable) for name in names if name.endswith((".yaml", ".yml"))]
+    if not found:
+        raise FleetAuditError(f"{folder}: no checks there: a check is a file that ends in .yaml")
+    return sorted(found)
 
 
 def _whole(library: Library) -> None:

@@ -9,13 +9,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import dataclass, replace
 
 from fleet_audit.evidence import Objects
 from fleet_audit.model import Become, DataFolder, Host, HostEvidence, HostName, Reach, Record, Secret, SourceId, Status
 from fleet_audit.probe import loader, pack, wire
 from fleet_audit.probe.dialogue import Dialogue
+from fleet_audit.probe.password import PasswordGate
 from fleet_audit.transport.dispatch import Dispatch
 from fleet_audit.transport.interface import Carried
 
@@ -55,20 +55,6 @@ class _Budget:
             self._left += size
 
 
-class _Password(Enum):
-    UNTRIED = auto()
-    GOOD = auto()
-    REFUSED = auto()
-
-
-@dataclass
-class _Gate:
-    """A become password goes to one host alone until one has accepted it, and to none after a refusal."""
-
-    state: _Password = _Password.UNTRIED
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 class Collector:
     """Carries the program to hosts and keeps what comes back."""
 
@@ -79,7 +65,7 @@ class Collector:
         self.program, self.sources, self.objects, self.data = program, tuple(sources), objects, data
         self.limits, self.dispatch = limits, dispatch
         self._budget = _Budget(limits.all_bytes)
-        self._gates: dict[Secret, _Gate] = {}
+        self._gates: dict[Secret, PasswordGate] = {}
         self._lock = threading.Lock()
         self.stop = threading.Event()
 
@@ -130,20 +116,9 @@ class Collector:
         return replace(evidence, started_at=started, seconds=round(time.monotonic() - begin, 3), costs=costs)
 
     def _once(self, host: Host, transport: str, deadline: float) -> tuple[HostEvidence, Carried]:
-        become, gate = self._become(host)
-        if gate is None:
-            return self._tell(host, transport, become, *self._carry(host, transport, become, deadline))
-        with gate.lock:
-            if gate.state is _Password.UNTRIED:
-                talk, carried, nonce = self._carry(host, transport, become, deadline)
-                if talk.password_sent:
-                    gate.state = _Password.REFUSED if talk.refused else _Password.GOOD
-                return self._tell(host, transport, become, talk, carried, nonce)
-        return self._once(host, transport, deadline)
-
-    def _tell(
-        self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, nonce: str
-    ) -> tuple[HostEvidence, Carried]:
+        become = host.become if transport != "archive" else None
+        talk, carried, nonce = self._carry(host, transport, become, deadline)
+        talk.close()
         size = len(talk.reply)
         try:
             reply = wire.decode(bytes(talk.reply), nonce, cap=self.limits.host_bytes, cap_source=self.limits.source_bytes)
@@ -151,15 +126,12 @@ class Collector:
         finally:
             self._budget.release(size)
 
-    def _become(self, host: Host) -> tuple[Become | None, _Gate | None]:
-        """How to become root there now, and the gate to pass if the password was not tried yet."""
-        if host.become is None or host.become.password is None or host.connection == "archive":
-            return host.become if host.connection != "archive" else None, None
+    def _gate(self, become: Become | None) -> PasswordGate | None:
+        """The gate that a password goes through, one for all hosts."""
+        if become is None or become.password is None:
+            return None
         with self._lock:
-            gate = self._gates.setdefault(host.become.password, _Gate())
-        if gate.state is _Password.REFUSED:
-            return replace(host.become, password=None), None
-        return host.become, gate if gate.state is _Password.UNTRIED else None
+            return self._gates.setdefault(become.password, PasswordGate())
 
     def _carry(self, host: Host, transport: str, become: Become | None, deadline: float) -> tuple[Dialogue, Carried, str]:
         nonce = secrets.token_hex(8)
@@ -170,7 +142,7 @@ class Collector:
         )  # fmt: skip
         talk = Dialogue(
             nonce=nonce, digest=self.program.digest, payload=self.program.packed + request, nvml=self.program.packed_nvml,
-            become=become, cap=self.limits.wire_bytes, reserve=self._budget.reserve,
+            become=become, cap=self.limits.wire_bytes, reserve=self._budget.reserve, gate=self._gate(become),
         )  # fmt: skip
         try:
             line = loader.line(self.program.digest, nonce, become)
@@ -185,7 +157,7 @@ class Collector:
         self, host: Host, transport: str, become: Become | None, talk: Dialogue, carried: Carried, reply: wire.Reply
     ) -> HostEvidence:
         reach, detail = outcome(talk, carried, reply, become)
-        if host.become and host.become.password and become and become.password is None and reach is Reach.BECOME_REFUSED:
+        if talk.withheld and reach is Reach.BECOME_REFUSED:
             detail = "the become password was refused on another host and is not sent again; " + detail
         records, notes = [], list(reply.notes)
         for source in self.sources:

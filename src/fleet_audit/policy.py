@@ -107,13 +107,16 @@ def default_path(inventory: str | None) -> Path | None:
     if inventory and "," not in inventory and Path(inventory).is_dir():
         folder = Path(inventory)
     path = folder / "fleet-audit.yaml"
-    return path if path.is_file() else None
+    try:
+        return path if path.is_file() else None
+    except PermissionError:
+        raise FleetAuditError(f"{folder}: the folder of the inventory cannot be read") from None
 
 
 def find(path: str | None, inventory: str | None) -> Policy:
     """The policy that a run uses: the named one, the one beside the inventory, or the default."""
     if path is not None:
-        if not Path(path).is_file():
+        if not Path(path).exists():
             raise FleetAuditError(f"{path}: no such policy file")
         return load(Path(path))
     beside = default_path(inventory)

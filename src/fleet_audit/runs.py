@@ -27,6 +27,7 @@ from fleet_audit.evidence import Objects, from_json, to_json
 from fleet_audit.model import FleetAuditError, HostEvidence
 
 SCHEMA = 1
+JOURNAL = "journal.jsonl"
 
 
 class HostEntry(BaseModel):
@@ -76,26 +77,43 @@ def default_folder() -> Path:
 
 
 class Store:
-    """A store's folder."""
+    """A store's folder. Reading it needs no right to write; `writable` makes what is missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.objects = Objects(folder / "objects")
+
+    def writable(self) -> Store:
+        """The same store, its folders there and open to writing. Raises `FleetAuditError` if it cannot be used."""
         try:
             for name in ("", "objects", "runs", "reports"):
-                (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not os.access(folder / "runs", os.W_OK):
-                raise PermissionError(13, "Permission denied")
+                (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not os.access(self.folder / name, os.W_OK):
+                    raise PermissionError(13, "Permission denied")
         except OSError as error:
-            raise FleetAuditError(f"{folder}: the store cannot be used: {error.strerror}; choose another with --store") from None
-        self.objects = Objects(folder / "objects")
+            raise FleetAuditError(f"{self.folder}: the store cannot be used: {error.strerror}; choose another with --store") from None
+        return self
+
+    def _names(self) -> list[Path]:
+        folder = self.folder / "runs"
+        try:
+            return sorted(p for p in folder.iterdir() if p.is_dir())
+        except FileNotFoundError:
+            raise FleetAuditError(f"{self.folder}: there is no store; `fleet-audit run` makes one, --store names another") from None
+        except OSError as error:
+            raise FleetAuditError(f"{folder}: {error.strerror}") from None
 
     def runs(self) -> list[str]:
         """Ids of the sealed runs, oldest first."""
-        return sorted(p.name for p in (self.folder / "runs").iterdir() if p.is_dir() and "." not in p.name)
+        return [p.name for p in self._names() if "." not in p.name and (p / "run.json").exists()]
+
+    def broken(self) -> list[str]:
+        """Names of folders that look like runs and have no run.json."""
+        return [p.name for p in self._names() if "." not in p.name and not (p / "run.json").exists()]
 
     def partial(self) -> list[str]:
         """Ids of the runs that were interrupted or are in progress, oldest first."""
-        return sorted(p.name.removesuffix(".partial") for p in (self.folder / "runs").glob("*.partial"))
+        return [p.name.removesuffix(".partial") for p in self._names() if p.name.endswith(".partial")]
 
     def find(self, name: str = "latest", *, stage: str | None = None) -> Run:
         """The run of an id, a unique prefix of one, or `latest`. Raises `FleetAuditError` if there is none."""
@@ -132,10 +150,9 @@ class Store:
         )
 
     def resume(self, name: str | None) -> Draft:
-        """The run in progress of an id, or the newest one."""
-        ids = self.partial()
-        if name:
-            ids = [i for i in ids if i.startswith(name)]
+        """The run in progress of an id, or the newest one that has anything in it."""
+        ids = [i for i in self.partial() if i.startswith(name or "")]
+        ids = [i for i in ids if _begun(self.folder / "runs" / f"{i}.partial" / JOURNAL)]
         if not ids:
             raise FleetAuditError(f"{self.folder}: there is no interrupted run to resume")
         return Draft(self, ids[-1], self.folder / "runs" / f"{ids[-1]}.partial", None)
@@ -148,7 +165,7 @@ class Draft:
         self.store, self.id, self.folder = store, name, folder
         self.evidence: dict[str, HostEvidence] = {}
         self._lock = threading.Lock()
-        journal = folder / "journal.jsonl"
+        journal = folder / JOURNAL
         self._journal = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,9 +174,16 @@ class Draft:
             raise FleetAuditError(f"run {name} is in progress in another process") from None
         if head is not None:
             self.head = head
-            self._append(head)
+            try:
+                self._append(head)
+            except OSError:
+                self.abandon()
+                raise
         else:
             self.head = self._replay(journal)
+            for path in folder.iterdir():  # what a run that was ended while it was sealed had already made
+                if path != journal:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _replay(self, path: Path) -> dict[str, Any]:
         """Take in a journal; a last line that was cut is cut off."""
@@ -193,10 +217,10 @@ class Draft:
         with gzip.GzipFile(self.folder / "evidence.jsonl.gz", "wb", 6, mtime=0) as out:
             for host in sorted(self.evidence):
                 out.write(json.dumps(to_json(self.evidence[host]), sort_keys=True).encode() + b"\n")
-        (self.folder / "journal.jsonl").unlink()
-        for path in self.folder.rglob("*"):
+        made = [p for p in sorted(self.folder.rglob("*")) if p.name != JOURNAL]
+        for path in made:
             path.chmod(0o700 if path.is_dir() else 0o600)
-        files = {str(p.relative_to(self.folder)): _hash(p) for p in sorted(self.folder.rglob("*")) if p.is_file()}
+        files = {str(p.relative_to(self.folder)): _hash(p) for p in made if p.is_file()}
         previous = self.store.runs()
         document = {
             **self.head, "schema_version": SCHEMA, "version": __version__, **manifest,
@@ -209,6 +233,7 @@ class Draft:
         path.rename(self.folder / "run.json")
         final = self.store.folder / "runs" / self.id
         self.folder.rename(final)
+        (final / JOURNAL).unlink()  # kept until now: whatever ends the program before, the run can be resumed
         os.close(self._journal)
         return Run(self.store, final)
 
@@ -266,6 +291,15 @@ class Run:
                     yield from_json(json.loads(line))
         except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
             raise FleetAuditError(f"{path}: the run is broken: {error}") from None
+
+
+def _begun(journal: Path) -> bool:
+    """Whether a journal has a whole first line: one that was ended before it, or for want of room, holds nothing."""
+    try:
+        with journal.open("rb") as lines:
+            return lines.readline().endswith(b"\n")
+    except OSError:
+        return False
 
 
 def _hash(path: Path) -> str:

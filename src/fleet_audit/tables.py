@@ -81,6 +81,7 @@ class Facts:
         for target in list(self._buffers):
             self._flush(target)
         run = self.connection.execute
+        run("CREATE OR REPLACE VIEW coverage AS SELECT host, tab, state, reason FROM _coverage").fetchall()
         run("CREATE OR REPLACE VIEW covered AS SELECT host, tab FROM _coverage WHERE state = 'complete'").fetchall()
         for table in self.tables.values():
             columns = ", ".join(f'r."{c.name}"' for c in table.columns)

@@ -204,13 +204,14 @@ ALL = states({name: {"text": f"{state}\n"} for name, (state, _, _) in STATES.ite
 def test_vulnerabilities() -> None:
     extracted = run(VULNERABLE, ALL)
     assert extracted.coverage is Coverage.COMPLETE
-    assert {row[0]: row[1:] for row in extracted.rows} == STATES
+    assert {row[0]: row[1:4] for row in extracted.rows} == STATES
+    assert {row[0] for row in extracted.rows if row[4]} == {name for name, (text, _, _) in STATES.items() if "SMT vulnerable" in text}
 
 
 @pytest.mark.parametrize("text", ["Mitigated by prayer", "not affected", "Mitigation", "nothing", "KVM: ?", "Not affected, mostly"])
 def test_other_words_are_never_good(text: str) -> None:
     extracted = run(VULNERABLE, states({"new": {"text": text}}))
-    assert extracted.coverage is Coverage.PARTIAL and extracted.rows == (("new", text, None, []),)
+    assert extracted.coverage is Coverage.PARTIAL and extracted.rows == (("new", text, None, [], False),)
 
 
 @pytest.mark.parametrize(("evidence", "coverage"), [

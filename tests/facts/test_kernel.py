@@ -89,10 +89,13 @@ def test_a_signature_that_was_not_read_is_a_gap_and_one_that_is_not_there_is_non
 
 
 def test_command_line_keeps_order_quotes_and_duplicates() -> None:
-    found = run(tables()["kernel_parameters"], {kernel.CMDLINE.id: ok('BOOT_IMAGE=/v ro mitigations=off dyndbg="a b" mitigations=auto\n')})
+    found = run(
+        tables()["kernel_parameters"],
+        {kernel.CMDLINE.id: ok('BOOT_IMAGE=/v ro mitigations="off" dyndbg="a b" gather-data-sampling=auto\n')},
+    )
     rows = rows_as_dicts(tables()["kernel_parameters"], found)
     assert [(r["name"], r["value"], r["position"]) for r in rows] == [
-        ("BOOT_IMAGE", "/v", 0), ("ro", "", 1), ("mitigations", "off", 2), ("dyndbg", '"a b"', 3), ("mitigations", "auto", 4),
+        ("BOOT_IMAGE", "/v", 0), ("ro", "", 1), ("mitigations", "off", 2), ("dyndbg", "a b", 3), ("gather_data_sampling", "auto", 4),
     ]  # fmt: skip
 
 

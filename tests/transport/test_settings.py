@@ -48,7 +48,7 @@ class Counting(Resolver):
 def test_defaults() -> None:
     found = resolve("-F", "none")
     assert (found.hostname, found.port, found.strict, found.proxy_jump) == ("node1", 22, "yes", ())
-    assert (found.address_family, found.connect_timeout_s, found.needs_openssh) == ("any", None, "")
+    assert found.needs_openssh == ""
     assert (found.identity_agent, found.identities_only, found.known_name) == (None, False, ("node1", 22))
     assert found.known_hosts_files[0].endswith("/.ssh/known_hosts")
     assert "/etc/ssh/ssh_known_hosts" in found.known_hosts_files
@@ -69,24 +69,21 @@ Host *
   IdentityFile {tmp_path}/id
   IdentityFile ${{KEYS}}/%n.key
   IdentityFile {tmp_path}/gone
-  CertificateFile {tmp_path}/cert
   IdentitiesOnly yes
   IdentityAgent {tmp_path}/agent-%r
   UserKnownHostsFile {tmp_path}/kh-%h ~/kh
   GlobalKnownHostsFile none
   StrictHostKeyChecking accept-new
-  ConnectTimeout 7
   AddressFamily inet
 """,
     )
     found = resolve(*args)
     assert (found.hostname, found.port, found.user) == ("10.0.0.1", 2022, "matched")
     assert found.identity_files == (f"{tmp_path}/id", f"{tmp_path}/node1.key")
-    assert found.certificate_files == (f"{tmp_path}/cert",)
     assert (found.identities_only, found.identity_agent) == (True, f"{tmp_path}/agent-matched")
     assert found.known_hosts_files[0] == f"{tmp_path}/kh-10.0.0.1"
     assert len(found.known_hosts_files) == 2
-    assert (found.strict, found.connect_timeout_s, found.address_family) == ("accept-new", 7.0, "inet")
+    assert (found.strict, found.needs_openssh) == ("accept-new", "AddressFamily is set")
     assert found.host_key_alias is not None
     assert found.known_name == (found.host_key_alias, 22)
 

@@ -22,7 +22,11 @@ def plan(inventory: str | None, checks: Sequence[Check], policy: Policy, given: 
     from fleet_audit import plan as planning
     from fleet_audit.facts import sources, tables
 
-    return planning.make(_pipeline.hosts(inventory, given), checks, tables(), sources(), policy, everything=everything)
+    hosts = _pipeline.hosts(inventory, given)
+    seen = {group for host in hosts for group in host.groups}
+    for group in [group for group in policy.groups if group not in seen]:
+        click.echo(f"{policy.path}: no selected host is in the group {group!r}, so what the policy says of it holds nowhere", err=True)
+    return planning.make(hosts, checks, tables(), sources(), policy, everything=everything)
 
 
 def describe(plan: Plan) -> None:
@@ -53,6 +57,19 @@ def describe(plan: Plan) -> None:
         click.echo(f"  {source_id:<28} {source.reader:<8} {what}{'   (root)' if source.needs_root else ''}")
 
 
+_SAID = {"program": "version", "sources": "set of sources", "hosts": "set of hosts or way to reach them", "checks": "set of checks",
+         "policy_file": "policy file"}  # fmt: skip
+"""How the inputs of a run are called in a message."""
+
+
+def inputs(selection: _pipeline.Selection, inventory: str | None, plan: Plan) -> dict[str, Any]:
+    """What a run is begun with, and must be resumed with."""
+    import hashlib
+
+    hosts = sorted((h.name, h.address, h.port, h.user, h.connection, h.become is not None) for h in plan.hosts)
+    return {**selection.inputs(), "inventory": inventory, "hosts": hashlib.sha256(repr(hosts).encode()).hexdigest()}
+
+
 def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, Any]) -> Draft:
     """Collect from all hosts into a new draft, or the rest of an interrupted one."""
     from fleet_audit.collect import Collector, Limits
@@ -63,13 +80,13 @@ def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, A
     program = pack.build(sources().values())
     if given.get("resume"):
         draft = store.resume(None)
-        if (draft.head["program"], draft.head["sources"]) != (program.digest, list(plan.sources)):
+        now = {"program": program.digest, "sources": list(plan.sources), **inputs}
+        then = {"program": draft.head["program"], "sources": draft.head["sources"], **draft.head["inputs"]}
+        if other := sorted(key for key in now if now[key] != then.get(key)):
             raise FleetAuditError(
-                f"run {draft.id} was begun with other checks or another version, so it cannot be resumed: "
+                f"run {draft.id} was begun with another {', '.join(_SAID.get(key, key) for key in other)}, so it cannot be resumed: "
                 f"run it as it was begun, or delete {draft.folder} and start anew"
             )
-        for name in set(draft.evidence) - {h.name for h in plan.hosts}:
-            del draft.evidence[name]
     else:
         draft = store.begin(inputs, program.digest, list(plan.sources))
     todo = [host for host in plan.hosts if host.name not in draft.evidence]

@@ -52,6 +52,17 @@ selection = several(
     click.option("--check", "only", multiple=True, metavar="ID", help="Only this check; may be repeated."),
     checks_folder,
 )
+judging = several(
+    click.option("--fail-on", type=click.Choice(["critical", "high", "medium", "low", "info"]), default="high", show_default=True,
+                 help="Exit with 1 on an open failure of this severity or above."),
+    click.option("--max-unknown", default="0", show_default=True, metavar="N|P%|any",
+                 help="Exit with 3 if more results than this are not known."),
+)  # fmt: skip
+reports = several(
+    click.option("-f", "--format", "formats", multiple=True, metavar="NAME",
+                 help="Report format: html, json or terminal; may be repeated. [default: html]"),
+    click.option("-o", "--output", metavar="PATH", help="File or folder for reports, or - for standard output. [default: the store]"),
+)  # fmt: skip
 as_of = click.option("--as-of", metavar="TIME", help="Measure ages at this time, such as 2026-11-24T06:00:00.")
 verbosity = several(
     click.option("-q", "--quiet", is_flag=True, help="Print no progress and no summary."),

@@ -56,6 +56,10 @@ def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
 
     from fleet_audit.inventory import load
 
+    if (options["ask_pass"] or options["ask_become_pass"]) and not os.isatty(0):
+        raise FleetAuditError(
+            "a password was to be asked for, and standard input is no terminal; give it in the inventory, by Ansible Vault"
+        )
     try:
         login = click.prompt("SSH password", hide_input=True, err=True) if options["ask_pass"] else None
         become = None
@@ -64,7 +68,11 @@ def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
     except click.Abort:
         raise FleetAuditError("a password was to be asked for, and none was given") from None
     if inventory is not None and "," not in inventory and not os.path.exists(inventory):
-        raise FleetAuditError(f"{inventory}: no such inventory; a list of hosts has commas, such as `{inventory},`")
+        raise FleetAuditError(f"{inventory or 'INVENTORY'!r}: no such inventory; a list of hosts has commas, such as `node1,`")
+    if inventory is None and options["limit"]:
+        raise FleetAuditError("--limit needs an inventory: without one, this machine is audited")
+    if options["private_key"] and not os.path.isfile(os.path.expanduser(options["private_key"])):
+        raise FleetAuditError(f"--private-key {options['private_key']}: no such file")
     return load(
         inventory, limit=options["limit"], user=options["user"], private_key=options["private_key"],
         become=options["become"] or options["ask_become_pass"], become_password=Secret(become) if become else None,
@@ -148,7 +156,10 @@ def moment(text: str | None) -> datetime:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise FleetAuditError(f"--as-of {text!r} is no time; write it as 2026-11-24 or 2026-11-24T06:00:00") from None
-    return when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when
+    try:
+        return when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when
+    except OverflowError:
+        raise FleetAuditError(f"--as-of {text!r} is no time that there is") from None
 
 
 def open_store(folder: Path | None) -> Store:

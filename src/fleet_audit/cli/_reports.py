@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet_audit import report as formats_package
 from fleet_audit.findings import Report
-from fleet_audit.model import FleetAuditError
+from fleet_audit.model import FleetAuditError, InternalError
 from fleet_audit.runs import Store
 
 
@@ -24,8 +24,11 @@ def formats(wanted: Sequence[str], output: str | None) -> list[str]:
     if output is not None:
         if len(names) > 1 and (output == "-" or not Path(output).is_dir()):
             raise FleetAuditError("--output: several formats need a folder that exists")
-        if output != "-" and not Path(output).resolve().parent.is_dir():
+        path = Path(output).resolve()
+        if output != "-" and not path.parent.is_dir():
             raise FleetAuditError(f"--output {output}: there is no folder {Path(output).parent}")
+        if output != "-" and not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise FleetAuditError(f"--output {output}: it may not be written")
     return names
 
 
@@ -42,14 +45,30 @@ def write(report: Report, names: Sequence[str], output: str | None, store: Store
         if output is None:
             path = store.folder / "reports" / f"{report.id}.{form.suffix}"
         else:
-            path = Path(output) / f"{report.id}.{form.suffix}" if Path(output).is_dir() else Path(output)
-        temporary = path.with_name(f".{path.name}.new")
+            path = (Path(output) / f"{report.id}.{form.suffix}" if Path(output).is_dir() else Path(output)).resolve()
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as handle:
-                handle.write(data)
-            temporary.rename(path)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _write(path, data)
         except OSError as error:
-            raise FleetAuditError(f"{path}: the report cannot be written: {error.strerror}") from None
-        paths.append(path.resolve())
+            raise InternalError(
+                f"{path}: the report cannot be written: {error.strerror}; the run is kept: `fleet-audit report {report.id}` renders it again"
+            ) from None
+        paths.append(path)
     return paths
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file whole, or write into what is there and no file: a device or a pipe."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as handle:
+            handle.write(data)
+        return
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -89,7 +89,7 @@ def test(folder: Path | None, no_one_way: bool) -> int:
     from fleet_audit.model import FleetAuditError
 
     library = checks.load([folder] if folder else [], tables=tables())
-    chosen = [c for c in library.checks.values() if folder is None or c.path.is_relative_to(folder)]
+    chosen = [c for c in library.checks.values() if folder is None or c.path.resolve().is_relative_to(folder.resolve())]
     if not chosen:
         raise FleetAuditError(f"{folder}: no checks there")
     bad = 0

@@ -28,8 +28,8 @@ def command(inventory: str | None, **given: Any) -> int:
     chosen = policy.find(given["policy_file"], inventory)
     selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
     plan = _collecting.plan(inventory, selection.checks, selection.policy, given, everything=given.pop("everything"))
-    store = _pipeline.open_store(given["store_folder"])
-    draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)
+    store = _pipeline.open_store(given["store_folder"]).writable()
+    draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
     groups: dict[str, Sequence[str]] = {h.name: h.groups for h in plan.hosts}
     expected: dict[str, bool] = {h.name: h.expected for h in plan.hosts}
     run = _pipeline.seal(draft, groups, expected, "collected", _pipeline.moment(None))

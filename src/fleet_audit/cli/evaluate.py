@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import click
@@ -15,45 +16,51 @@ from fleet_audit.cli import _options as options
 @options.selection
 @options.as_of
 @options.store
-@click.option("--fail-on", type=click.Choice(["critical", "high", "medium", "low", "info"]), default="high", show_default=True,
-              help="Exit with 1 on an open failure of this severity or above.")  # fmt: skip
-@click.option(
-    "--max-unknown", default="0", show_default=True, metavar="N|P%|any", help="Exit with 3 if more results than this are not known."
-)
+@options.judging
+@options.reports
 @options.verbosity
 def command(run: str, **given: Any) -> int:
-    """Decide RUN's evidence again, with this version, and keep it as a new run.
+    """Decide RUN's evidence again, with this version, and keep it as a new run, with a report.
 
     Policy, profile and checks are those of RUN unless others are given. Ages are measured at --as-of, by
     default when the evidence was collected.
     """
     from fleet_audit import policy
-    from fleet_audit.cli import _pipeline, _verdict
-    from fleet_audit.cli.run import _finish
+    from fleet_audit.cli import _pipeline, _reports, _verdict
+    from fleet_audit.cli.run import finish
     from fleet_audit.findings import load
-    from fleet_audit.model import Severity
+    from fleet_audit.model import FleetAuditError, Severity
 
     allowed = _verdict.allowance(given["max_unknown"])
-    store = _pipeline.open_store(given["store_folder"])
+    formats = _reports.formats(given["formats"] or ("html",), given["output"])
+    store = _pipeline.open_store(given["store_folder"]).writable()
     old = store.find(run)
     inventory = old.file.inputs.get("inventory")
     inputs = old.file.inputs
     kept = policy.parse(str(inputs.get("policy") or "").encode(), old.folder / "run.json")
     chosen = policy.find(given["policy_file"], None) if given["policy_file"] else kept
     only = given["only"] or (() if given["profile"] or given["policy_file"] else inputs.get("checks") or ())
-    selection = _pipeline.select(chosen, given["profile"] or inputs.get("profile"), only, given["check_folders"])
+    try:
+        selection = _pipeline.select(chosen, given["profile"] or inputs.get("profile"), only, given["check_folders"])
+    except FleetAuditError as error:
+        hint = "" if given["check_folders"] else "; if it was one of your own, name its folder with --checks"
+        raise FleetAuditError(f"{error}{hint if 'no check is named' in str(error) else ''}") from None
     moment = _pipeline.moment(given["as_of"]) if given["as_of"] else old.file.as_of
+    kept_evidence = list(old.evidence())
+    if given["as_of"] and moment.replace(tzinfo=UTC).timestamp() < min((e.started_at for e in kept_evidence), default=0) - 1:
+        raise FleetAuditError(f"--as-of {given['as_of']}: the evidence of run {old.file.id} is newer than that, so no age could be told")
     draft = store.begin({**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources)
     groups = {name: host.groups for name, host in old.file.hosts.items()}
     expected = {name: host.expected for name, host in old.file.hosts.items()}
     try:
-        for evidence in old.evidence():
+        for evidence in kept_evidence:
             draft.add(evidence)
         _pipeline.evaluate(draft, selection, groups, expected, moment)
     except BaseException:
         draft.abandon()  # the evidence is in the old run: nothing is lost
         raise
     report = load(_pipeline.seal(draft, groups, expected, "evaluated", moment, evidence_of=old.file.evidence_of))
+    paths = _reports.write(report, formats, given["output"], store)
     code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed)
-    _finish(report, [], code, why, {"quiet": given["quiet"], "output": None})
+    finish(report, paths, code, why, given)
     return code

@@ -7,6 +7,7 @@ import importlib
 import os
 import pkgutil
 import sys
+from typing import Any
 
 import click
 
@@ -16,8 +17,19 @@ from fleet_audit.model import FleetAuditError, InternalError
 USAGE, INTERNAL, INTERRUPTED = 2, 4, 130
 
 
+class _ReaderGone(Exception):
+    """Who read our standard output has closed it; click would make a failure of it."""
+
+
 class Commands(click.Group):
     """Imports a subcommand's module only when it is asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all modules that are subcommands."""
@@ -45,6 +57,9 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # it was closed: what would be written goes nowhere
+            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     try:
         code = group.main(prog_name="fleet-audit", standalone_mode=False)
         sys.stdout.flush()
@@ -60,9 +75,15 @@ def main() -> None:
     except FleetAuditError as error:
         click.echo(f"fleet-audit: {error}", err=True)
         sys.exit(USAGE)
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
+    except OSError as error:
+        if os.environ.get("FLEET_AUDIT_DEBUG"):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"fleet-audit: {where}{error.strerror or error}; what was collected is kept, `--resume` goes on", err=True)
+        sys.exit(INTERNAL)
     except Exception as error:
         if os.environ.get("FLEET_AUDIT_DEBUG"):
             raise

@@ -19,15 +19,19 @@ ROWS_SHOWN = 1000
 @options.store
 @options.form
 def command(statement: str, run_name: str, store_folder: Path | None, output_format: str) -> int:
-    """Run STATEMENT, one SELECT, over the facts of a run. `fleet-audit facts list` shows the tables."""
+    """Run STATEMENT, one SELECT, over the facts of a run. `fleet-audit facts list` shows the tables.
+
+    Beside these there are `hosts` (host, groups, expected) and `coverage` (host, tab, state, reason).
+    """
     from fleet_audit import sql
     from fleet_audit.cli import _pipeline
     from fleet_audit.facts import tables
     from fleet_audit.model import FleetAuditError
+    from fleet_audit.report.text import clean
     from fleet_audit.tables import DatabaseError, Facts
 
     parsed = sql.parse(statement, types={}, lint=False)
-    known = {*tables(), *sql.BUILT_IN_TABLES}
+    known = {*tables(), *sql.BUILT_IN_TABLES, "coverage"}
     if unknown := sorted(parsed.tables - known):
         raise FleetAuditError(f"no table is named {unknown[0]!r}; `fleet-audit facts list` shows them")
     run = _pipeline.open_store(store_folder).find(run_name, stage="evaluated")
@@ -40,6 +44,14 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
         rows = cursor.fetchall()
     except DatabaseError as error:
         raise FleetAuditError(str(error).splitlines()[0]) from None
+    missing: dict[str, list[str]] = {}
+    for host, states in sorted(facts.coverage().items()):
+        for table in sorted(parsed.tables & set(tables())):
+            state, reason = states.get(table, ("none", "not read"))
+            if state != "complete":
+                missing.setdefault(table, []).append(f"{host} ({state}: {reason})")
+    for table, hosts in missing.items():
+        click.echo(f"not whole: {table} on {len(hosts)} of {len(facts.coverage())} hosts, such as {clean(hosts[0], 160)}", err=True)
     if output_format == "json":
         click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1, default=str))
     else:

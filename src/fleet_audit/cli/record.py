@@ -29,12 +29,12 @@ def command(host: str, folder: Path, inventory: str | None, **given: Any) -> int
     from fleet_audit.collect import Collector, Limits
     from fleet_audit.evidence import Objects
     from fleet_audit.facts import sources
-    from fleet_audit.model import FleetAuditError
+    from fleet_audit.model import FleetAuditError, Reach, Status
     from fleet_audit.probe import pack
     from fleet_audit.transport.dispatch import Dispatch, choose
 
-    if folder.exists() and any(folder.iterdir()):
-        raise FleetAuditError(f"{folder}: the folder is there and not empty")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FleetAuditError(f"{folder}: it is there, and no empty folder")
     given["limit"] = given["limit"] or (host if inventory else None)
     where = inventory or (None if host == "localhost" else f"{host},")
     found = [h for h in _pipeline.hosts(where, given) if where is None or h.name == host]
@@ -47,9 +47,15 @@ def command(host: str, folder: Path, inventory: str | None, **given: Any) -> int
         dispatch.close()
         if not evidence.answered:
             raise FleetAuditError(f"{host}: {evidence.reach}: {evidence.detail}")
-        write(folder, host, evidence, objects)
-    click.echo(f"{folder}: {len(evidence.records)} sources of {host}")
-    return 0
+        try:
+            write(folder, host, evidence, objects)
+        except OSError as error:
+            raise FleetAuditError(f"{folder}: the archive cannot be written: {error.strerror}") from None
+    kept = sum(record.status is not Status.UNREACHED for record in evidence.records)
+    click.echo(f"{folder}: {kept} of {len(evidence.records)} sources of {host}")
+    if evidence.reach is not Reach.OK:
+        click.echo(f"{host}: {evidence.reach}: {evidence.detail}; what is missing stays unknown when the archive is audited", err=True)
+    return 0 if kept == len(evidence.records) else 3
 
 
 def write(folder: Path, host: str, evidence: Any, objects: Any) -> None:

@@ -21,18 +21,8 @@ from fleet_audit.cli import _options as options
 @options.selection
 @options.limits
 @options.store
-@click.option(
-    "--fail-on",
-    type=click.Choice(["critical", "high", "medium", "low", "info"]),
-    default="high",
-    show_default=True,
-    help="Exit with 1 on an open failure of this severity or above.",
-)
-@click.option(
-    "--max-unknown", default="0", show_default=True, metavar="N|P%|any", help="Exit with 3 if more results than this are not known."
-)
-@click.option("-f", "--format", "formats", multiple=True, metavar="NAME", help="Report format; may be repeated. [default: html]")
-@click.option("-o", "--output", metavar="PATH", help="File or folder for reports, or - for standard output. [default: the store]")
+@options.judging
+@options.reports
 @click.option("--resume", is_flag=True, help="Complete the newest interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, where, by which transport, and end.")
 @options.verbosity
@@ -54,8 +44,8 @@ def command(inventory: str | None, **given: Any) -> int:
     if given["dry_run"]:
         _collecting.describe(plan)
         return 0
-    store = _pipeline.open_store(given["store_folder"])
-    draft = _collecting.collect(store, plan, {**selection.inputs(), "inventory": inventory}, given)
+    store = _pipeline.open_store(given["store_folder"]).writable()
+    draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
     groups: dict[str, Sequence[str]] = {h.name: h.groups for h in plan.hosts}
     expected: dict[str, bool] = {h.name: h.expected for h in plan.hosts}
     moment = _pipeline.moment(None)
@@ -63,14 +53,22 @@ def command(inventory: str | None, **given: Any) -> int:
     report = load(_pipeline.seal(draft, groups, expected, "evaluated", moment))
     paths = _reports.write(report, formats, given["output"], store)
     code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed)
-    _finish(report, paths, code, why, given)
+    finish(report, paths, code, why, given)
     return code
 
 
-def _finish(report: Any, paths: list[Path], code: int, why: str, given: dict[str, Any]) -> None:
-    """The summary, where the reports are, and why the exit status is what it is."""
+def finish(report: Any, paths: list[Path], code: int, why: str, given: dict[str, Any]) -> None:
+    """The summary, where the reports are, and why the exit status is what it is; a reader that is gone changes no status."""
     if given["quiet"]:
         return
+    try:
+        _summary(report, paths, code, why, given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(report: Any, paths: list[Path], code: int, why: str, given: dict[str, Any]) -> None:
     from fleet_audit.report import terminal
 
     out = sys.stderr if given["output"] == "-" else sys.stdout

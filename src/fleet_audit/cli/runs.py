@@ -31,6 +31,8 @@ def command(store_folder: Path | None, output_format: str) -> int:
             rows.append(
                 {"id": name, "stage": "broken", "hosts": None, "answered": None, "checks": None, "profile": None, "problem": str(error)}
             )
+    rows += [{"id": name, "stage": "broken", "hosts": None, "answered": None, "checks": None, "profile": None,
+              "problem": f"{store.folder / 'runs' / name}: it has no run.json"} for name in store.broken()]  # fmt: skip
     unsealed = {"stage": "interrupted", "hosts": None, "answered": None, "checks": None, "profile": None,
                 "problem": "`fleet-audit run --resume` completes it, or it is in progress"}  # fmt: skip
     rows += [{"id": name, **unsealed} for name in store.partial()]

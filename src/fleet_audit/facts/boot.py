@@ -105,7 +105,8 @@ class CpuVulnerability:
     name: Annotated[str, "The kernel's name, such as spectre_v2"]
     state: Annotated[str, "What the kernel says"]
     vulnerable: Annotated[bool | None, "False: not affected or mitigated; NULL: the kernel does not know"]
-    weak: Annotated[list[str], "Parts of a mitigated state that are vulnerable, such as `BHI: Vulnerable`"]
+    weak: Annotated[list[str], "Parts of a mitigated state that are vulnerable, such as `BHI: Vulnerable`; SMT apart"]
+    smt_vulnerable: Annotated[bool, "The state says that sibling threads of a core are not kept apart"]
 
 
 _VENDORS = (
@@ -220,7 +221,8 @@ def parse_vulnerabilities(evidence: Bundle) -> Iterable[CpuVulnerability]:
             evidence.gap(VULNERABILITIES, f"{path}: other words than those that are known")
         parts = [part.strip() for part in state.split(";")[1:]] if vulnerable is False else []
         weak = [part for part in parts if "vulnerable" in part.lower()]
-        rows.append(CpuVulnerability(path.rpartition("/")[2], state, vulnerable, weak))
+        smt = [part for part in weak if part.startswith("SMT")]
+        rows.append(CpuVulnerability(path.rpartition("/")[2], state, vulnerable, [part for part in weak if part not in smt], bool(smt)))
     if not rows:
         raise Unread("; ".join(evidence.gaps[:3]) or f"{VULNERABILITIES.id}: no files, as with old kernels")
     return rows

@@ -24,7 +24,9 @@ TAINTED = Source(
     SourceId("kernel-tainted"), "file", {"paths": ["/proc/sys/kernel/tainted"]}, "Kernel documentation, tainted kernels: a bit mask."
 )
 BOOTED = Source(SourceId("boot-time"), "file", {"paths": ["/proc/stat"], "keep": ["btime "]}, "proc(5): seconds since the epoch.")
-CMDLINE = Source(SourceId("kernel-cmdline"), "file", {"paths": ["/proc/cmdline"]}, "Kernel documentation, kernel parameters.")
+CMDLINE = Source(
+    SourceId("kernel-cmdline"), "file", {"paths": ["/proc/cmdline"], "redact": True}, "Kernel documentation, kernel parameters."
+)
 AVAILABLE = Source(
     SourceId("apt-kernels"), "stanzas",
     {"globs": ["/var/lib/apt/lists/*_Packages"], "fields": ["Package", "Version"],
@@ -65,8 +67,8 @@ class KernelRunning:
 class KernelParameter:
     """A parameter of the running kernel's command line. Source: /proc/cmdline."""
 
-    name: Annotated[str, "Parameter, as written"]
-    value: Annotated[str, "What follows `=`; empty where nothing does"]
+    name: Annotated[str, "Parameter; the kernel takes - for _"]
+    value: Annotated[str, "What follows `=`, without quotes; empty where nothing does; secrets are reduced"]
     position: Annotated[int, "Place on the line, from 0; mostly the last duplicate wins"]
 
 
@@ -133,7 +135,7 @@ def parse_cmdline(evidence: Bundle) -> Iterable[KernelParameter]:
         raise NotUnderstood("kernel-cmdline: not a line of text")
     for position, word in enumerate(re.findall(r'(?:[^\s"]|"[^"]*")+', text)):
         name, _, text = word.partition("=")
-        yield KernelParameter(name, text, position)
+        yield KernelParameter(name.strip('"').replace("-", "_"), text.replace('"', ""), position)
 
 
 _RPM_KERNELS = re.compile(r"kernel(-(core|default|uek|uek-core|64k|64k-core|rt|rt-core|lt|ml))?")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,16 +44,16 @@ class Package:
 
 
 def dpkg_packages(evidence: Bundle) -> Iterator[Package]:
-    """Installed packages of a dpkg system; none if it is none."""
+    """Packages of a dpkg system whose files are there, half-configured ones too; none if it is no dpkg system."""
     text = evidence.optional(DPKG)
-    if text and not re.search(r"^Package: ", text, re.M):
+    if text is not None and not re.search(r"^Package: ", text, re.M):
         raise NotUnderstood("dpkg-status: no package in it")
     for fields in stanzas(text or ""):
         if "unread" in fields:
             evidence.gap(DPKG, fields["unread"])
         elif "Package" not in fields or "Version" not in fields:
             evidence.gap(DPKG, "a stanza without package or version")
-        elif fields.get("Status", "install ok installed").split()[-1:] == ["installed"]:
+        elif fields.get("Status", "install ok installed").split()[-1:] not in (["config-files"], ["not-installed"]):
             name, version = fields["Package"], fields["Version"]
             match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", fields.get("Source", name))
             source, source_version = (match[1], match[2] or version) if match else (name, version)
@@ -83,8 +84,12 @@ def parse_packages(evidence: Bundle) -> Iterable[Package]:
     """All packages; a node on which no package database was found is not understood."""
     if all(evidence.item(s).status in (Status.ABSENT, Status.SKIPPED) for s in (DPKG, RPM)):
         raise NotUnderstood("neither a dpkg nor an rpm database was found")
-    yield from dpkg_packages(evidence)
-    yield from rpm_packages(evidence)
+    found = 0
+    for package in itertools.chain(dpkg_packages(evidence), rpm_packages(evidence)):
+        found += 1
+        yield package
+    if not found:
+        raise NotUnderstood("the package database holds no package")
 
 
 TABLES = (Table("packages", Package, (DPKG, RPM), parse_packages),)

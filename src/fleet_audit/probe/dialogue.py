@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleet_audit.model import Become
+from fleet_audit.probe.password import PasswordGate
 
 PREAMBLE_CAP = 64 << 10
 
@@ -27,6 +28,7 @@ class Dialogue:
         become: Become | None,
         cap: int,
         reserve: Callable[[int], bool] = lambda size: True,
+        gate: PasswordGate | None = None,
     ) -> None:
         self.reply = bytearray()
         """Everything from the probe's marker on."""
@@ -42,6 +44,9 @@ class Dialogue:
         """Ready lines seen."""
         self.no_python = False
         self.password_sent = False
+        self.withheld = False
+        """The password was asked for and not sent, because another host had refused it."""
+        self._gate = gate or PasswordGate()
         self._nonce, self._payload, self._nvml, self._become = nonce.encode(), payload, nvml, become
         self._digest, self._cap, self._reserve = digest.encode(), cap, reserve
         self._asks = bool(become and become.password)
@@ -79,6 +84,11 @@ class Dialogue:
         asked = self.errors.count(self._nonce + b"-prompt") - before
         return b"".join(self._answer("prompt") for _ in range(asked))
 
+    def close(self) -> None:
+        """The conversation is over, whatever came of it."""
+        if self.password_sent:
+            self._gate.answered(self, accepted=None)
+
     @property
     def said(self) -> str:
         """What came before the probe, as text for a diagnosis."""
@@ -112,18 +122,25 @@ class Dialogue:
             self.no_python = kind == "nopython"
             self.finished = True
         elif kind == "refused":
+            if self.password_sent:
+                self._gate.answered(self, accepted=bool(self.ready))
             if self.ready:  # the program itself ended as a refused become does: its input was eaten
                 self.finished = True
                 return b""
             self.refused = True
             return self._stop()
         elif kind == "prompt" and self._become and self._become.password:
-            if self.password_sent:
+            if self.password_sent or not self._gate.claim(self):
+                self.withheld = not self.password_sent
+                if self.password_sent:
+                    self._gate.answered(self, accepted=False)
                 return self._stop()
             self.password_sent = True
             return b"p" + self._become.password.reveal().encode() + b"\n"
         elif kind == "ready":
             self.ready += 1
+            if self.password_sent and not self.refused and not self._stopped:
+                self._gate.answered(self, accepted=True)
             if not self._sent:
                 self._sent = True
                 return (b"" if self._stopped else b"go\n") + self._payload

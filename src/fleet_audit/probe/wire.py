@@ -51,6 +51,8 @@ class Reply:
     """`costs` and `notes` of the END frame, as numbers and texts; None if the reply was cut short."""
     notes: list[str] = field(default_factory=list)
     broken: int = 0
+    duplicates: int = 0
+    """Frames for a source that had been answered; the first counts."""
     over_limit: bool = False
 
 
@@ -83,6 +85,8 @@ def decode(data: bytes, nonce: str, *, cap: int = 32 << 20, cap_source: int = 4 
         left = _accept(reply, _json(header), packed, left, cap_source)
     if reply.broken:
         reply.notes.append(f"{reply.broken} broken frames")
+    if reply.duplicates:
+        reply.notes.append(f"{reply.duplicates} duplicate frames dropped")
     return reply
 
 
@@ -99,7 +103,7 @@ def _accept(reply: Reply, header: Mapping[str, Any] | None, packed: bytes, left:
                 reply.end = {"costs": _costs(header.get("costs")), "notes": _notes(header.get("notes"))}
             return left
         if source in reply.frames:
-            reply.notes.append(f"duplicate frame for {source[:64]!r} dropped")
+            reply.duplicates += 1
             return left
         if size > cap_source or size > left:
             reply.over_limit = True

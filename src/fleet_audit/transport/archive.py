@@ -3,7 +3,8 @@
 
 A node is a folder: `node.toml` (name, provenance, what is forced), `files/` with absolute paths
 under it, `commands/` with one output per command (named as sosreport does it), and `sources/ID.json`
-for what the probe reduces on the node, which is read first.
+for what the probe reduces on the node, which is read first. Of a node that says `synthetic = true` all is known:
+what its folder lacks was not there. Of any other, what the folder lacks was not recorded, and is `failed`.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Archive:
             return Carried(Reach.UNRESOLVED, str(error))
         settings = {key: node[key] for key in ("force", "exits", "meta")}
         settings |= {"root": str(folder / "files"), "commands": str(folder / "commands"), "sources": str(folder / "sources")}
+        settings["whole"] = node.get("synthetic") is True
         settings["recorded"] = sorted(path.stem for path in (folder / "sources").glob("*.json"))
         match = _DIGEST.search(line)
         boot = (

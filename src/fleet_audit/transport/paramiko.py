@@ -157,7 +157,7 @@ class Paramiko:
             _prefer(link, [kind for kind, _ in match.keys])
             self._handshake(link, deadline)
             _verify(link, settings, match)
-            self._authenticate(link, host, settings)
+            self._authenticate(link, host, settings, deadline)
             return link
         except BaseException:
             link.close()
@@ -176,11 +176,12 @@ class Paramiko:
 
     # Authentication
 
-    def _authenticate(self, link: paramiko.Transport, host: Host, settings: Settings) -> None:
+    def _authenticate(self, link: paramiko.Transport, host: Host, settings: Settings, deadline: float) -> None:
         """Keys named or configured, then the agent's, then the password."""
-        tried: list[str] = []
+        tried: list[str] = [note for note in settings.notes if "private key" in note]
         allowed: list[str] = []
         for label, key in self._candidates(settings, tried):
+            link.auth_timeout = min(30.0, _left(deadline))
             try:
                 more = link.auth_publickey(settings.user, key)
                 if not more:
@@ -190,16 +191,19 @@ class Paramiko:
             except paramiko.BadAuthenticationType as error:
                 allowed = error.allowed_types
                 break
-            except paramiko.AuthenticationException:
+            except paramiko.AuthenticationException as error:
+                _in_time(error)
                 tried.append(f"{label} was not accepted")
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise Trouble(Reach.AUTH, f"{settings.user}: the connection ended while logging in: {error or 'closed'}") from None
         if host.password is not None:
+            link.auth_timeout = min(30.0, _left(deadline))
             try:
                 if not link.auth_password(settings.user, host.password.reveal()):
                     return
                 tried.append("the server wants more than key and password")
-            except paramiko.AuthenticationException:
+            except paramiko.AuthenticationException as error:
+                _in_time(error)
                 tried.append("the password was not accepted")
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise Trouble(Reach.AUTH, f"{settings.user}: the connection ended while logging in: {error or 'closed'}") from None
@@ -245,10 +249,8 @@ class Paramiko:
             answer = talk.start()
             while True:
                 if answer:
-                    channel.settimeout(max(0.1, _left(deadline)))
                     try:
-                        channel.sendall(answer)
-                        sent += len(answer)
+                        sent += _send(channel, answer, deadline)
                     except TimeoutError:
                         raise
                     except OSError:
@@ -280,6 +282,27 @@ def _left(deadline: float) -> float:
     return left
 
 
+def _in_time(error: paramiko.AuthenticationException) -> None:
+    """A server that answers too late has not refused."""
+    if "timeout" in str(error).lower():
+        raise Trouble(Reach.TIMEOUT, "the server did not answer in time while logging in") from None
+
+
+def _send(channel: paramiko.Channel, data: bytes, deadline: float) -> int:
+    """Send all of it until the deadline, however little the server takes at a time. Raises `TimeoutError`."""
+    view = memoryview(data)
+    while view:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        channel.settimeout(left)
+        taken = channel.send(bytes(view[: 1 << 15]))
+        if not taken:
+            raise OSError("the channel is closed")
+        view = view[taken:]
+    return len(data)
+
+
 def _prefer(link: paramiko.Transport, kinds: list[str]) -> None:
     """Ask for host keys of the kinds that are on file first."""
     options = link.get_security_options()
@@ -292,7 +315,8 @@ def _verify(link: paramiko.Transport, settings: Settings, match: Match) -> None:
     """Refuse a host key that is revoked, changed, or unknown while checking is strict."""
     key = link.get_remote_server_key()
     kind, blob = key.get_name(), key.asbytes()
-    name, keys = settings.known_name[0], match.keys
+    (name, port), keys = settings.known_name, match.keys
+    label = name if port == 22 else f"[{name}]:{port}"
     if (kind, blob) in match.revoked:
         raise Trouble(Reach.HOST_KEY, f"the host key of {name} ({key.fingerprint}) is revoked in known_hosts")
     if (kind, blob) in keys:
@@ -303,7 +327,7 @@ def _verify(link: paramiko.Transport, settings: Settings, match: Match) -> None:
         raise Trouble(
             Reach.HOST_KEY,
             f"the host key of {name} has CHANGED: it is now {kind} {key.fingerprint}. If the node was reinstalled, "
-            f"remove the old key with `ssh-keygen -R {name}` and check the new one",
+            f"remove the old key with `ssh-keygen -f {settings.known_hosts_files[0]} -R '{label}'` and check the new one",
         )
     if settings.strict == "accept-new" and not keys:
         return

@@ -59,8 +59,6 @@ class Settings:
     user: str
     identity_files: tuple[str, ...] = ()
     """Absolute paths of private keys that exist, in the order to try them."""
-    certificate_files: tuple[str, ...] = ()
-    """Of CertificateFile; `KEY-cert.pub` beside a key is found by the client."""
     identities_only: bool = False
     identity_agent: str | None = None
     """Path of the agent's socket; None for no agent."""
@@ -72,9 +70,6 @@ class Settings:
     """Stands for the name and the port in known_hosts."""
     proxy_jump: tuple[Hop, ...] = ()
     """From the controller outward."""
-    connect_timeout_s: float | None = None
-    address_family: str = "any"
-    """`any`, `inet` or `inet6`."""
     needs_openssh: str = ""
     """Why the system's client must be used, in words; empty if paramiko will do."""
     notes: tuple[str, ...] = ()
@@ -222,7 +217,6 @@ def _read(host: Host, answer: Mapping[str, list[str]]) -> Settings:
     existing = tuple(dict.fromkeys(key for key in keys if os.path.isfile(key)))
     notes = tuple(f"private key {k} does not exist" for k in keys if k not in existing and host.key_file == k)
     files = [*one("userknownhostsfile").split(), *one("globalknownhostsfile").split()]
-    timeout = one("connecttimeout")
     jump = one("proxyjump")
     return Settings(
         host=host,
@@ -230,15 +224,12 @@ def _read(host: Host, answer: Mapping[str, list[str]]) -> Settings:
         port=port,
         user=user,
         identity_files=existing,
-        certificate_files=tuple(expand(v, tokens) for v in answer.get("certificatefile", ()) if v != "none"),
         identities_only=one("identitiesonly") == "yes",
         identity_agent=_agent(one("identityagent"), tokens),
         known_hosts_files=tuple(expand(f, tokens) for f in files if f != "none"),
         strict=_STRICT.get(one("stricthostkeychecking"), "yes"),
         host_key_alias=alias or None,
         proxy_jump=() if jump in _OFF else hops(percent(jump, tokens), f"host {host.name}"),
-        connect_timeout_s=float(timeout) if timeout.isdigit() and timeout != "0" else None,
-        address_family=one("addressfamily", "any"),
         needs_openssh=_why(host, answer, existing),
         notes=notes,
     )
@@ -249,6 +240,8 @@ def _why(host: Host, answer: Mapping[str, list[str]], keys: tuple[str, ...]) -> 
     for key, name in _NEEDS.items():
         if answer.get(key, ["none"])[0].lower() not in _OFF:
             return f"{name} is set"
+    if answer.get("addressfamily", ["any"])[0] != "any":
+        return "AddressFamily is set"
     explicit = host.password is not None or host.key_file is not None
     # Debian sets GSSAPIAuthentication for everybody: it matters where there is a ticket to use
     if answer.get("gssapiauthentication", ["no"])[0] == "yes" and not explicit and has_ticket():

@@ -15,6 +15,7 @@ def mangle(argv):
 
 def recorded(name, spec):
     """A source from the archive as (status, detail, exit, body), or None to run its file reader."""
+    missing = "absent" if ARCHIVE.get("whole") else "failed"
     forced = ARCHIVE.get("force", {}).get(name)
     if forced:
         return forced, "forced by node.toml", None, b""
@@ -27,13 +28,13 @@ def recorded(name, spec):
     if spec["reader"] in READERS:
         return None
     if spec["reader"] != "command":
-        return "absent", "not recorded", None, b""
+        return missing, "not recorded", None, b""
     label = mangle(spec["argv"])
     try:
         with open("%s/%s" % (ARCHIVE["commands"], label), "rb") as handle:
             body = handle.read(spec["cap"] + 1)
     except FileNotFoundError:
-        return "absent", "no such command recorded: " + label, None, b""
+        return missing, "no such command recorded: " + label, None, b""
     code = ARCHIVE.get("exits", {}).get(label, 0)
     if code not in spec.get("ok_exits", [0]):
         return "failed", "exit %d" % code, code, body

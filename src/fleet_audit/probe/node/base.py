@@ -50,7 +50,7 @@ NETWORK_FS = (
 DATA = []  # data folders of the request: {"path", "kind", "network"}, checked by `data_folders`
 READERS = {}  # name -> what takes (files, a source's definition) and returns bytes, or raises Unread
 FLUSH_AFTER = 0.25  # seconds that a frame may wait for others
-RAW_LIMIT = 512 << 20  # bytes that one source may read on the node, whatever it keeps
+RAW_LIMIT = 96 << 20  # bytes that one source may read on the node, whatever it keeps
 
 
 class Unread(Exception):
@@ -64,7 +64,10 @@ class Unread(Exception):
 def why(error):
     """Status and words for an OSError."""
     status = {errno.ENOENT: "absent", errno.ENOTDIR: "absent", errno.EACCES: "denied", errno.EPERM: "denied"}
-    return Unread(status.get(error.errno, "failed"), error.strerror or str(error))
+    word = status.get(error.errno, "failed")
+    if word == "absent" and ARCHIVE and not ARCHIVE.get("whole"):
+        return Unread("failed", "not recorded")  # only of an invented node we know all that there is
+    return Unread(word, error.strerror or str(error))
 
 
 def data_folders(asked):

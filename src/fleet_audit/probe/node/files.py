@@ -105,7 +105,7 @@ class Files:
                 try:
                     names = os.listdir(self.root + self.resolve(base))
                 except OSError as error:
-                    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                    if error.errno in (errno.ENOENT, errno.ENOTDIR) and why(error).status == "absent":
                         continue
                     raise why(error)
                 step += [base.rstrip("/") + "/" + n for n in sorted(fnmatch.filter(names, part))]

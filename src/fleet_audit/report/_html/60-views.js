@@ -19,7 +19,12 @@ function causes() {
 
 function unknownView() {
   const list = causes(), all = D.all, tbody = h("tbody", {});
-  const settle = (c) => (c.silent ? [...new Set([...c.hosts].map((j) => D.hosts[j].detail))].filter(Boolean) : [...new Set([...c.checks].map((k) => D.checks[k].unknown))].filter(Boolean));
+  const unread = (text) => !/^[a-z_0-9]+ (none|partial): /.test(text || "") ? null
+    : [/denied|needs root/.test(text) ? "Read it as root: run with -b, or give the audit account the line that `fleet-audit probe sudoers` prints."
+      : /timeout|in time/.test(text) ? "The node was slow, or something hangs there: run again, with a longer --timeout if need be."
+      : /unreached|not asked/.test(text) ? "Its reply ended before it came to this: run again."
+      : "Look at what came back: `fleet-audit explain HOST CHECK`."];
+  const settle = (c) => (c.silent ? [...new Set([...c.hosts].map((j) => D.hosts[j].detail))].filter(Boolean) : unread(c.text) || [...new Set([...c.checks].map((k) => D.checks[k].unknown))].filter(Boolean));
   const make = (i) => {
     const c = list[i], words = settle(c), hosts = [...c.hosts].sort(risk), checks = [...c.checks].sort((a, b) => D.checks[a].rank - D.checks[b].rank || a - b);
     return h("tr", { tabindex: -1, "data-row": i }, h("td", { class: "num " + (c.silent ? "gone" : "unk"), "data-l": "results" }, h("b", {}, num(c.n))),
