@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -97,7 +98,8 @@ def test_evaluating_the_same_evidence_twice_gives_identical_bytes(fleet_audit: C
 def test_collect_then_evaluate_then_report(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
     mine = _mine(checks_dir, store)
     assert fleet_audit("collect", inventory, *mine, "-q").returncode == 3
-    assert "evaluate" in fleet_audit("report", "latest", "--store", store).stderr or True
+    early = fleet_audit("report", "latest", "--store", store)
+    assert early.returncode == 2 and "no evaluated run yet" in early.stderr
     assert fleet_audit("evaluate", "latest", *mine, "-q").returncode == 1
     done = fleet_audit("report", "--store", store, "-f", "json", "-o", "-")
     assert json.loads(done.stdout)["posture"]["expected"] == 8
@@ -113,9 +115,9 @@ def test_explain_leads_back_to_the_bytes(fleet_audit: Cli, inventory: Path, chec
     assert [(e["source"], e["head"]) for e in value["evidence"]] == [("os-release", "ID=bad\n")]
     text = fleet_audit("explain", "lost", "os-is-good", "--store", store).stdout
     assert "unresolved" in text
-    for arguments in (("nobody", "os-is-good"), ("bad", "no-such-check")):
+    for wrong, arguments in (("nobody", ("nobody", "os-is-good")), ("no-such-check", ("bad", "no-such-check"))):
         done = fleet_audit("explain", *arguments, "--store", store)
-        assert (done.returncode, arguments[0] if arguments[0] == "nobody" else "no-such-check" in done.stderr) != (0, "")
+        assert done.returncode == 2 and wrong in done.stderr
 
 
 def test_query_reads_facts_and_nothing_else(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
@@ -152,9 +154,15 @@ BAD_INPUT = {
     "several formats in one file": (["run", "-f", "json,html", "-o", "r"], "need a folder"),
     "max-unknown": (["run", "--max-unknown", "some"], "--max-unknown"),
     "store that is a file": (["run", "--store", "empty.ini"], "--store"),
-    "report of no run": (["report", "--store", "fresh"], "no evaluated run yet"),
-    "no such run": (["explain", "h", "c", "--run", "1999", "--store", "fresh"], "no run is named '1999'"),
-    "as-of": (["evaluate", "--as-of", "tomorrow", "--store", "fresh"], ""),
+    "report of no run": (["report", "--store", "fresh"], "there is no store"),
+    "no such run": (["explain", "h", "c", "--run", "1999", "--store", "fresh"], "there is no store"),
+    "key that is not there": (["run", "good.ini", "--private-key", "nowhere.key"], "nowhere.key: no such file"),
+    "limit without an inventory": (["run", "-l", "train"], "--limit needs an inventory"),
+    "password without a terminal": (["run", "good.ini", "-K"], "no terminal"),
+    "folder without checks": (["run", "--checks", "void"], "void: no checks there"),
+    "file instead of checks": (["run", "--checks", "good.ini"], "good.ini: a folder of checks is wanted"),
+    "output that may not be written": (["run", "-o", "/proc/x.html"], "it cannot be written"),
+    "archive into a file": (["record", "localhost", "good.ini"], "no empty folder"),
     "resume without a run": (["run", "--resume", "--store", "fresh"], "no interrupted run"),
     "no such table": (["facts", "show", "nope"], "no table is named 'nope'"),
     "no such host to record": (["record", "zzz", "out", "-i", "good.ini"], "zzz"),
@@ -175,6 +183,7 @@ def crooked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "unknown.yaml").write_text("params: {no-such: {x: 1}}\n")
     (folder / "type.yaml").write_text("params: {ssh-root-login-restricted: {allowed: 3}}\n")
     write_check(folder / "badchecks", "a-check", query="SELECT host FROM nope")
+    (folder / "void").mkdir()
     return folder
 
 
@@ -231,6 +240,125 @@ def test_a_pipe_that_closes_is_no_error(tmp_path: Path) -> None:
         ["sh", "-c", '"$0" "$@" | head -c 1', *MAIN, "probe", "show"], env=cli_environment(), capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+    script = '"$0" "$@"; echo $? >&2'
+    done = subprocess.run(
+        ["sh", "-c", f"{{ {script}; }} | :", *MAIN, "checks", "list"], env=cli_environment(), capture_output=True, check=False
+    )
+    assert done.stderr == b"0\n"
+
+
+def test_a_reader_that_is_gone_does_not_change_the_verdict(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    arguments = ["run", inventory, *_mine(checks_dir, store), "-l", "good"]
+    script = '{ "$0" "$@"; echo $? >&2; } | :'
+    done = subprocess.run(
+        ["sh", "-c", script, *MAIN, *map(str, arguments)], env=cli_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "0", done.stderr
+
+
+def test_output_into_a_pipe_a_device_or_through_a_link(
+    fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path
+) -> None:
+    fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
+    assert fleet_audit("report", "--store", store, "-o", "/dev/null").returncode == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    target, link, pipe = tmp_path / "target.json", tmp_path / "link.json", tmp_path / "pipe"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert fleet_audit("report", "--store", store, "-f", "json", "-o", link).returncode == 0
+    assert link.is_symlink() and load_report(target)["hosts"]
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as cat:
+        assert fleet_audit("report", "--store", store, "-f", "json", "-o", pipe).returncode == 0
+        assert cat.stdout is not None and json.loads(cat.stdout.read())["hosts"]
+
+
+def test_a_store_that_is_only_read_needs_no_right_to_write(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
+    script, wrap = 'exec "$@"', ["sh", "-c"]
+    if os.geteuid() == 0:  # no mode keeps root from writing, a read-only mount does
+        script, wrap = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"', ["unshare", "--mount", "sh", "-c"]
+    else:
+        for path in (store / "runs", store):
+            path.chmod(0o500)
+    for arguments, code in ((["runs"], 0), (["report", "-o", "-"], 0), (["query", "SELECT 1 AS one FROM os"], 0), (["run", inventory], 2)):
+        words = [*wrap, script, store, *MAIN, *arguments, "--store", store]
+        done = subprocess.run(list(map(str, words)), env=cli_environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == code, (arguments, done.stderr)
+    assert "the store cannot be used" in done.stderr
+
+
+def test_reading_makes_no_store(fleet_audit: Cli, store: Path) -> None:
+    done = fleet_audit("runs", "--store", store)
+    assert done.returncode == 2 and "there is no store" in done.stderr and not store.exists()
+
+
+def test_a_folder_that_is_no_run_is_named_and_disturbs_nothing(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    stray = store / "runs" / "20991231T000000Z-0000"
+    stray.mkdir(parents=True)
+    assert fleet_audit("run", inventory, *_mine(checks_dir, store), "-q").returncode == 1
+    listed = json.loads(fleet_audit("runs", "--store", store, "--format", "json").stdout)
+    assert {(r["id"], r["stage"]) for r in listed} == {(listed[0]["id"], "evaluated"), (stray.name, "broken")}
+    assert fleet_audit("report", "--store", store, "-o", "-").returncode == 0
+
+
+def test_a_run_is_not_resumed_as_another_one(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path) -> None:
+    from fleet_audit.runs import Store
+
+    arguments = ["run", inventory, *_mine(checks_dir, store), "-q"]
+    broken = (
+        "import fleet_audit.extract as e, os\ndef broken(*a): os._exit(9)\ne.build = broken\nfrom fleet_audit.cli.main import main; main()"
+    )
+    subprocess.run([MAIN[0], "-c", broken, *map(str, arguments)], env=cli_environment(), check=False)
+    assert len(Store(store).partial()) == 1
+    other = tmp_path / "other.ini"
+    other.write_text(inventory.read_text())
+    for more in (["run", other, *arguments[2:]], [*arguments, "-l", "good"]):
+        done = fleet_audit(*more, "--resume")
+        assert done.returncode == 2 and "cannot be resumed" in done.stderr, done.stderr
+    assert fleet_audit(*arguments, "--resume").returncode == 1
+    assert Store(store).partial() == []
+
+
+def test_a_misspelt_group_of_the_policy_is_told(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p.yaml"
+    policy.write_text("groups: {flete: {params: {}}}\n")
+    done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-q", "--policy", policy)
+    assert "no selected host is in the group 'flete'" in done.stderr
+
+
+def test_query_says_on_which_hosts_a_table_is_not_whole(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
+    done = fleet_audit("query", "SELECT host FROM os", "--store", store)
+    assert "not whole: os on 2 of 4 hosts" in done.stderr
+    done = fleet_audit("query", "SELECT host, state FROM coverage WHERE tab = 'os' ORDER BY host", "--store", store, "--format", "json")
+    assert [row["state"] for row in json.loads(done.stdout)] == ["complete", "none", "complete", "none"]
+
+
+def test_as_of_before_the_evidence_is_refused(fleet_audit: Cli, checks_dir: Path, store: Path) -> None:
+    mine = _mine(checks_dir, store)
+    fleet_audit("run", *mine, "-q")
+    for text, words in (
+        ("1999-01-01", "newer than that"),
+        ("tomorrow", "is no time"),
+        ("9999-12-31T23:59:59-14:00", "no time that there is"),
+    ):
+        done = fleet_audit("evaluate", *mine, "--as-of", text)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert fleet_audit("evaluate", *mine, "--as-of", "2100-01-01", "-q").returncode == 1
+
+
+def test_a_recorded_archive_knows_nothing_of_what_was_not_recorded(fleet_audit: Cli, tmp_path: Path, store: Path) -> None:
+    node = _archive(tmp_path, "part", **{"etc/os-release": "ID=debian\n"})
+    (node / "node.toml").write_text('name = "part"\nprovenance = "synthetic, but said to be a part of a record"\n')
+    (tmp_path / "i.ini").write_text("part fleet_audit_archive=part\n")
+    done = fleet_audit("run", tmp_path / "i.ini", "--store", store, "-f", "json", "-o", tmp_path / "r.json")
+    assert done.returncode == 3
+    report = load_report(tmp_path / "r.json")
+    outcomes = {r["check"]: r["outcome"] for r in report["results"]}
+    known = {c["id"] for c in report["checks"] if set(c["tables"]) <= {"os"}}
+    assert {o for check, o in outcomes.items() if check not in known and not check.endswith("-uniform")} <= {"unknown", "notapplicable"}
+    assert outcomes["ssh-empty-passwords-refused"] == "unknown"
 
 
 @pytest.mark.slow

@@ -135,6 +135,24 @@ def test_a_hostile_value_in_every_text_column_of_one_host_leaves_the_others_iden
         assert [r for r in after.results if r.host != "b"] == before, repr(text)
 
 
+@pytest.mark.slow
+def test_a_hostile_value_in_every_column_of_every_table_leaves_the_others_identical_in_every_shipped_check(tmp_path: Path) -> None:
+    from fleet_audit import checks
+    from fleet_audit.facts import tables
+
+    chosen = [c for c in checks.load(tables=tables()).checks.values() if c.file.scope == "host"]
+    clean = {name: {table: rows(table, {}) for table in tables()} for name in ("a", "b", "z")}
+    before = [r for r in decide(tmp_path / "clean", chosen, clean).results if r.host != "b"]
+    assert len(before) == 2 * len(chosen)
+    for index, text in enumerate(HOSTILE):
+        evil = {
+            name: rows(name, {c.name: [text] if c.type.endswith("[]") else text for c in table.columns if "VARCHAR" in c.type})
+            for name, table in tables().items()
+        }
+        after = decide(tmp_path / str(index), chosen, {**clean, "b": evil})
+        assert [r for r in after.results if r.host != "b"] == before, repr(text)
+
+
 def test_a_host_that_breaks_a_query_stands_alone(tmp_path: Path) -> None:
     """to_days of an absurd number overflows: an error that no allow list foresees."""
     query = """SELECT host, 'age' AS subject, $as_of - to_days(TRY_CAST(tainted AS INTEGER)) < $as_of AS pass, 'old' AS reason
@@ -169,3 +187,18 @@ def test_fleet_scope_sees_all_hosts(tmp_path: Path) -> None:
     assert outcomes(decide(tmp_path, [check], hosts)) == {
         ("a-check", "a"): Outcome.PASS, ("a-check", "b"): Outcome.PASS, ("a-check", "c"): Outcome.FAIL,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT host, name AS subject, true AS pass, 'r' AS reason FROM packages UNION ALL SELECT NULL, 'y', false, 'q'", "no host"),
+        ("SELECT 'ghost' AS host, name AS subject, true AS pass, 'r' AS reason FROM packages", "'ghost'"),
+        ("SELECT host, '' AS subject, count(*) AS pass, 'r' AS reason FROM packages GROUP BY host", "pass must be BOOLEAN"),
+        ("SELECT host, name AS subject, 'true' AS pass, 'r' AS reason FROM packages", "pass must be BOOLEAN"),
+    ],
+)
+def test_a_query_that_yields_what_no_check_may_is_an_error_on_every_host(tmp_path: Path, query: str, words: str) -> None:
+    found = decide(tmp_path, [make_check(tmp_path, query=query)], {"h": {"packages": rows("packages", {"name": "a"})}})
+    assert outcomes(found) == {("a-check", "h"): Outcome.ERROR}
+    assert words in found.results[0].reason

@@ -18,9 +18,9 @@ from fleet_audit.model import Coverage, Outcome, Severity, SourceId, Status
 from .factory import decide, make_check, outcomes, rows
 
 LATER = {
-    12: "known vulnerabilities: a data set is checked by count, hash and date before use",
-    13: "known vulnerabilities: source package, pocket and running kernel",
-    20: "policy and waivers: dates end in UTC, an expired one counts for nothing",
+    12: "issue 6, known vulnerabilities: a data set is checked by count, hash and date before use",
+    13: "issue 6, known vulnerabilities: source package, pocket and running kernel",
+    20: "issue 5, policy and waivers: dates end in UTC, an expired one counts for nothing",
 }
 HERE = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 18, 19}
 QUERY = "SELECT host, name AS subject, manager = 'good' AS pass, manager AS reason FROM packages"

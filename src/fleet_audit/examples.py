@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fleet_audit._evaluator import decide
+from fleet_audit._evaluator import BrokenCheckError, decide
 from fleet_audit.checks import Check, check_params
 from fleet_audit.evaluate import judge, set_of, spec_of
 from fleet_audit.facts.base import Bundle, Column, Extract, Table, extract
@@ -182,7 +182,7 @@ def _decide(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]
         facts.lock()
         try:
             yield [(trial, result) for trial, result in _results(check, fleet, facts)]
-        except DatabaseError as error:
+        except (DatabaseError, BrokenCheckError) as error:
             raise FleetAuditError(f"{check.path}: {str(error).splitlines()[0]}") from None
         finally:
             facts.connection.close()

@@ -28,10 +28,14 @@ LEAKS = {
 }  # fmt: skip
 
 
+FAKES = {"/proc/cmdline": f"BOOT_IMAGE=/vmlinuz ro quiet rd.iscsi.password={TOKEN} url=http://x:{TOKEN}@y/\n"}
+
+
 def specs(releases: Mapping[str, str]) -> list[HostSpec]:
     """All hosts. The twins are never audited."""
     return [
-        *(HostSpec(name, kind="boot", release=release, files=LEAKS if name == "deb12" else {}) for name, release in releases.items()),
+        *(HostSpec(name, kind="boot", release=release, files=LEAKS if name == "deb12" else {},
+                   fake=FAKES if name == "deb12" else {}) for name, release in releases.items()),
         HostSpec("quiet", kind="boot"), HostSpec("twin", kind="boot", in_inventory=False),
         HostSpec("calm"), HostSpec("twin-calm", in_inventory=False),
         HostSpec("jump"), HostSpec("behind", behind="jump"), HostSpec("nopy", python=False),

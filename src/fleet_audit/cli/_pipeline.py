@@ -68,7 +68,9 @@ def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
     except click.Abort:
         raise FleetAuditError("a password was to be asked for, and none was given") from None
     if inventory is not None and "," not in inventory and not os.path.exists(inventory):
-        raise FleetAuditError(f"{inventory or 'INVENTORY'!r}: no such inventory; a list of hosts has commas, such as `node1,`")
+        raise FleetAuditError(
+            f"{inventory or 'the name of the inventory is empty'}: no such inventory; a list of hosts has commas, such as `node1,`"
+        )
     if inventory is None and options["limit"]:
         raise FleetAuditError("--limit needs an inventory: without one, this machine is audited")
     if options["private_key"] and not os.path.isfile(os.path.expanduser(options["private_key"])):

@@ -27,9 +27,23 @@ def formats(wanted: Sequence[str], output: str | None) -> list[str]:
         path = Path(output).resolve()
         if output != "-" and not path.parent.is_dir():
             raise FleetAuditError(f"--output {output}: there is no folder {Path(output).parent}")
-        if output != "-" and not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise FleetAuditError(f"--output {output}: it may not be written")
+        if output != "-" and (why := _unwritable(path)):
+            raise FleetAuditError(f"--output {output}: it cannot be written: {why}")
     return names
+
+
+def _unwritable(path: Path) -> str:
+    """Why a report could not be written there, found out before anything is audited; empty if it can."""
+    try:
+        if path.is_dir() or not path.exists() or path.is_file():
+            probe = (path / "x" if path.is_dir() else path).with_name(f".fleet-audit.{os.getpid()}")
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            probe.unlink()
+        elif not os.access(path, os.W_OK):
+            return "Permission denied"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def write(report: Report, names: Sequence[str], output: str | None, store: Store) -> list[Path]:

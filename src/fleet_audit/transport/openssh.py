@@ -78,7 +78,7 @@ def classify(ended: Ended) -> Carried | None:
     """What the client's own words mean, if it failed by itself."""
     for words, reach, transient in _WORDS:
         if line := _line_with(ended, (words,)):
-            if helper := _line_with(ended, ("command not found", ": not found", "No such file or directory")):
+            if helper := _line_with(ended, ("command not found", ": not found")):
                 return Carried(Reach.UNRESOLVED, f"its ProxyCommand fails: {helper}", connections=1)
             return Carried(reach, line, connections=1, transient=transient)
     return None

@@ -9,6 +9,8 @@ import time
 
 from fleet_audit.probe.node.base import ENV, PATH
 
+WORKER_MEMORY = 512 << 20  # address space of the child that reads files
+
 
 class Libc:
     """The three calls that Python 3.6 does not offer; doing without them is noted, not fatal."""
@@ -74,6 +76,8 @@ def start(libc, name, spec, seconds, cpu_left, body, two_pipes=True):
         os.dup2(null, 0)
         os.dup2(err_w if err_w is not None else null, 2)
         os.chdir("/")
+        if name == "worker":  # tools and NVML map more than they use
+            limit(resource.RLIMIT_AS, WORKER_MEMORY, [])
         limit(resource.RLIMIT_CPU, max(1, int(cpu_left + 0.999)), [])
         if body is not None:
             os.dup2(2, 1)  # whatever a library prints is no row

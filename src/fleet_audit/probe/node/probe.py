@@ -85,10 +85,15 @@ class Probe:
 
     # Scheduling
 
+    @staticmethod
+    def recorded(name):
+        """Whether an archive holds the source's answer: it has met its conditions there."""
+        return bool(ARCHIVE) and name in ARCHIVE.get("recorded", ())
+
     def verdict(self, name, spec):
         """`run`, `wait`, or a (status, detail) with which the source is settled unread."""
-        if ARCHIVE and name in ARCHIVE.get("recorded", ()):
-            return "run"  # what was recorded has met its conditions there
+        if self.recorded(name):
+            return "run"
         path = spec.get("when_exists")
         if path is not None:
             if path not in self.exists:
@@ -114,7 +119,7 @@ class Probe:
 
     def schedule(self, libc):
         active = {c.name for c in self.running} | {name for name, _ in self.worker_jobs}
-        paths = {s["when_exists"] for s in self.specs.values() if "when_exists" in s}
+        paths = {spec["when_exists"] for name, spec in self.specs.items() if "when_exists" in spec and not self.recorded(name)}
         jobs = [("?" + p, {"reader": "exists", "path": p}) for p in sorted(paths) if p not in self.exists]
         left = self.budget["cpu"] - self.cpu_used()
         for name, spec in self.specs.items():
@@ -224,7 +229,7 @@ class Probe:
         """A condition that could not be looked at settles the sources behind it: they are not `skipped`."""
         self.exists.setdefault(path, False)
         for name, spec in self.specs.items():
-            if spec.get("when_exists") == path and name not in self.status:
+            if spec.get("when_exists") == path and name not in self.status and not self.recorded(name):
                 self.give_up(name, status, "%s: %s" % (path, detail))
 
     def kill(self, child):
