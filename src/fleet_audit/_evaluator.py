@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fleet_audit.facts import tables
-from fleet_audit.tables import DatabaseError, Facts
+from fleet_audit.facts.base import Column
+from fleet_audit.tables import DatabaseError, Facts, Schema
 
 MEMORY_LIMIT = 8 << 30
 """Address space: DuckDB's own limit counts buffers only."""
@@ -25,7 +25,7 @@ APPLIES = """SELECT host, coalesce(bool_or(applies), false), coalesce(bool_or(ap
 FROM ({applies}) GROUP BY host"""
 SUBJECTS = f"""SELECT host, count(*), count(*) FILTER (NOT pass), count(*) FILTER (pass IS NULL),
   min({{{{'pass': pass, 'subject': left(subject::VARCHAR, 200), 'reason': left(reason::VARCHAR, 500)}}}}, {SUBJECT_CAP})
-    FILTER (pass IS DISTINCT FROM true)
+    FILTER (pass IS DISTINCT FROM true), min(typeof(host)), min(typeof(pass))
 FROM ({{query}}) GROUP BY host"""
 """Exact counts, and the first subjects that are no pass: failures before what is not known, then by name."""
 
@@ -40,8 +40,10 @@ def decide(facts: Facts, check: Mapping[str, Any]) -> list[list[Any]]:
         if check["applies"]:
             found = run(APPLIES.format(applies=check["applies"]), _bound(group, "applies")).fetchall()
             applies = {host: (yes, unsure) for host, yes, unsure in found}
-        _of_the_right_types(run(f"SELECT host, pass FROM ({check['query']}) LIMIT 0", _bound(group, "query")).description)
-        subjects = {row[0]: row[1:] for row in run(SUBJECTS.format(query=check["query"]), _bound(group, "query")).fetchall()}
+        found = run(SUBJECTS.format(query=check["query"]), _bound(group, "query")).fetchall()
+        if wrong := {row[5:] for row in found} - {("VARCHAR", "BOOLEAN"), ("VARCHAR", '"NULL"')}:
+            raise BrokenCheckError("host must be VARCHAR and pass BOOLEAN, and they are {} and {}".format(*wrong.pop()))
+        subjects = {row[0]: row[1:5] for row in found}
         if stray := [host for host in subjects if host not in coverage]:
             name = "no host (NULL)" if stray[0] is None else repr(stray[0][:80])
             raise BrokenCheckError(f"the query yields rows for {name}, which is not in the run")
@@ -56,14 +58,6 @@ def decide(facts: Facts, check: Mapping[str, Any]) -> list[list[Any]]:
 
 class BrokenCheckError(Exception):
     """A check's SQL yields what no check may yield."""
-
-
-def _of_the_right_types(description: Any) -> None:
-    """Raise `BrokenCheckError` unless host is text and pass a truth value: the database would turn 2 into true."""
-    found = {name: str(kind) for name, kind, *_ in description or ()}
-    for name, wanted in (("host", "VARCHAR"), ("pass", "BOOLEAN")):
-        if found.get(name) not in (wanted, '"NULL"'):
-            raise BrokenCheckError(f"{name} must be {wanted} and is {found.get(name)}")
 
 
 def rule(check: Mapping[str, Any], states: Mapping[str, tuple[str, str]], applies: tuple[bool, bool], count: int, failed: int,
@@ -108,8 +102,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     request = json.load(sys.stdin)
-    needed = sorted({t for check in request["checks"] for t in check["tables"]})
-    facts = Facts.load({name: tables()[name] for name in needed}, Path(request["facts"]), hosts=request["hosts"])
+    schemas = {name: Schema(tuple(Column(c, kind, True, "") for c, kind in columns)) for name, columns in request["tables"].items()}
+    facts = Facts.load(schemas, Path(request["facts"]), hosts=request["hosts"])
     facts.lock()
     for check in request["checks"]:
         _say({"begin": check["id"]})

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_audit.checks import Check, Parameter
+from fleet_audit.facts import tables
 from fleet_audit.model import CheckId, Finding, HostName, InternalError, Outcome, Result
 from fleet_audit.policy import Policy
 from fleet_audit.sql import BUILT_IN_TABLES
@@ -112,7 +113,12 @@ class Evaluator:
     def _process(self, checks: Sequence[str], hosts: Sequence[HostName], done: _Attempt) -> str | None:
         """One process; returns the check over which it was killed or died."""
         subset = None if len(hosts) == len(self.hosts) else list(hosts)
-        request = {"facts": str(self.facts), "hosts": subset, "checks": [self._spec(self.checks[CheckId(c)], hosts) for c in checks]}
+        chosen = [self.checks[CheckId(c)] for c in checks]
+        needed = sorted({table for check in chosen for table in check.tables})
+        request = {
+            "facts": str(self.facts), "hosts": subset, "checks": [self._spec(check, hosts) for check in chosen],
+            "tables": {name: [(c.name, c.type) for c in tables()[name].columns] for name in needed},
+        }  # fmt: skip
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "fleet_audit._evaluator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

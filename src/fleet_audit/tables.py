@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from fleet_audit.facts.base import Extract, Table
+from fleet_audit.facts.base import Column, Extract, Table
 from fleet_audit.model import Coverage, FleetAuditError, HostName
 
 DatabaseError = duckdb.Error
@@ -36,19 +37,26 @@ def connect(memory: str = "4GB") -> duckdb.DuckDBPyConnection:
     return duckdb.connect(":memory:", config={"threads": 1, "memory_limit": memory, "temp_directory": "", "max_temp_directory_size": "0KB"})
 
 
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table, without its sources and parser: what the evaluator needs to know of it."""
+
+    columns: tuple[Column, ...]
+
+
 class Facts:
     """The tables of a run, as a database."""
 
-    def __init__(self, tables: Mapping[str, Table], memory: str = "4GB") -> None:
+    def __init__(self, tables: Mapping[str, Table] | Mapping[str, Schema], memory: str = "4GB") -> None:
         self.tables = tables
         self.connection = connect(memory)
         self._contents: set[tuple[str, str]] = set()
         run = self.connection.execute
         run(f"CREATE TABLE _coverage {_COVERAGE}").fetchall()
         run(f"CREATE TABLE hosts {_HOSTS}").fetchall()
-        for table in tables.values():
+        for name, table in tables.items():
             columns = ", ".join(f'"{c.name}" {c.type}' for c in table.columns)
-            run(f"CREATE TABLE _rows_{table.name} (content VARCHAR, ordinal BIGINT, {columns})").fetchall()
+            run(f"CREATE TABLE _rows_{name} (content VARCHAR, ordinal BIGINT, {columns})").fetchall()
         self._buffers: dict[str, list[tuple[Any, ...]]] = {}
         self._states: dict[str, dict[str, tuple[str, str]]] | None = None
 
@@ -83,11 +91,11 @@ class Facts:
         run = self.connection.execute
         run("CREATE OR REPLACE VIEW coverage AS SELECT host, tab, state, reason FROM _coverage").fetchall()
         run("CREATE OR REPLACE VIEW covered AS SELECT host, tab FROM _coverage WHERE state = 'complete'").fetchall()
-        for table in self.tables.values():
+        for name, table in self.tables.items():
             columns = ", ".join(f'r."{c.name}"' for c in table.columns)
             run(
-                f"CREATE OR REPLACE VIEW {table.name} AS SELECT c.host, {columns} FROM _coverage c "
-                f"JOIN _rows_{table.name} r ON r.content = c.content WHERE c.tab = '{table.name}'"
+                f"CREATE OR REPLACE VIEW {name} AS SELECT c.host, {columns} FROM _coverage c "
+                f"JOIN _rows_{name} r ON r.content = c.content WHERE c.tab = '{name}'"
             ).fetchall()
 
     def coverage(self) -> dict[str, dict[str, tuple[str, str]]]:
@@ -110,7 +118,7 @@ class Facts:
         self.connection.execute(f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd)").fetchall()
 
     @classmethod
-    def load(cls, tables: Mapping[str, Table], folder: Path, *, hosts: Sequence[str] | None = None, only: Iterable[str] | None = None,
+    def load(cls, tables: Mapping[str, Table] | Mapping[str, Schema], folder: Path, *, hosts: Sequence[str] | None = None, only: Iterable[str] | None = None,
              memory: str = "4GB") -> Facts:  # fmt: skip
         """Facts of a run, of some hosts and tables if these are named. A column that did not exist then is NULL."""
         facts = cls(tables, memory)

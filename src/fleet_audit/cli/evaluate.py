@@ -47,7 +47,10 @@ def command(run: str, **given: Any) -> int:
         raise FleetAuditError(f"{error}{hint if 'no check is named' in str(error) else ''}") from None
     moment = _pipeline.moment(given["as_of"]) if given["as_of"] else old.file.as_of
     kept_evidence = list(old.evidence())
-    if given["as_of"] and moment.replace(tzinfo=UTC).timestamp() < min((e.started_at for e in kept_evidence if e.transport != "archive"), default=0) - 1:
+    if (
+        given["as_of"]
+        and moment.replace(tzinfo=UTC).timestamp() < min((e.started_at for e in kept_evidence if e.transport != "archive"), default=0) - 1
+    ):
         raise FleetAuditError(f"--as-of {given['as_of']}: the evidence of run {old.file.id} is newer than that, so no age could be told")
     draft = store.begin({**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources)
     groups = {name: host.groups for name, host in old.file.hosts.items()}

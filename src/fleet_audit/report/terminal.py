@@ -80,7 +80,7 @@ def _actions(report: Report, width: int) -> str:
     actions = report.actions()
     if not actions:
         rest = report.posture().not_known
-        return f"  Nothing to do for what was examined; {number(rest)} results are not known" if rest else ""
+        return f"  Nothing to do for what was examined; {count(rest, 'result')} not known" if rest else ""
     total = sum(a.weight for a in actions) or 1
     room = width - 31
     lines = [f"  {'Do next':<{room + 3}} {'hosts':>5} {'closes':>7}  disruption"]
@@ -101,7 +101,7 @@ def _unknown(report: Report, width: int) -> str:
         where = f"{count(cause.hosts, 'host')}, {count(cause.checks, 'check')}"
         lines.append(f"  {number(cause.results):>6}  {_fit(cause.reason, width - 12 - len(where))} ({where})")
     if len(causes) > 6:
-        lines.append(f"  {number(sum(c.results for c in causes[6:])):>6}  {len(causes) - 6} more reasons, in the report")
+        lines.append(f"  {number(sum(c.results for c in causes[6:])):>6}  {count(len(causes) - 6, 'more reason')}, in the report")
     troubled = [h for h in report.hosts if h.entry.reach != "ok"][:5]
     lines += [f"          {clean(h.name, 30)}: {_fit(h.entry.detail, width - 14 - min(30, len(h.name)))}" for h in troubled]
     return "\n".join(lines)
