@@ -118,8 +118,10 @@ class Facts:
         self.connection.execute(f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd)").fetchall()
 
     @classmethod
-    def load(cls, tables: Mapping[str, Table] | Mapping[str, Schema], folder: Path, *, hosts: Sequence[str] | None = None, only: Iterable[str] | None = None,
-             memory: str = "4GB") -> Facts:  # fmt: skip
+    def load(
+        cls, tables: Mapping[str, Table] | Mapping[str, Schema], folder: Path, *,
+        hosts: Sequence[str] | None = None, only: Iterable[str] | None = None, memory: str = "4GB",
+    ) -> Facts:  # fmt: skip
         """Facts of a run, of some hosts and tables if these are named. A column that did not exist then is NULL."""
         facts = cls(tables, memory)
         run = facts.connection.execute

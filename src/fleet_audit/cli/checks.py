@@ -79,7 +79,8 @@ def show(check: str, check_folders: tuple[Path, ...], output_format: str) -> int
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--no-one-way", is_flag=True, help="Leave out the tests that take evidence away.")
-def test(folder: Path | None, no_one_way: bool) -> int:
+@options.form
+def test(folder: Path | None, no_one_way: bool, output_format: str) -> int:
     """Run the examples of the checks in FOLDER (default: the shipped ones), then take their evidence away.
 
     Losing evidence may turn a result into unknown, and nothing into anything else.
@@ -92,10 +93,13 @@ def test(folder: Path | None, no_one_way: bool) -> int:
     chosen = [c for c in library.checks.values() if folder is None or c.path.resolve().is_relative_to(folder.resolve())]
     if not chosen:
         raise FleetAuditError(f"{folder}: no checks there")
-    bad = 0
-    for check in sorted(chosen, key=lambda c: c.path):
-        problems = examples.run(check, tables(), one_way=not no_one_way)
-        bad += bool(problems)
+    found = [(check, examples.run(check, tables(), one_way=not no_one_way)) for check in sorted(chosen, key=lambda c: c.path)]
+    bad = sum(bool(problems) for _, problems in found)
+    if output_format == "json":
+        click.echo(json.dumps([{"id": check.id, "path": str(check.path), "problems": [f"{p.label}: {p.message}" for p in problems]}
+                               for check, problems in found], indent=1))  # fmt: skip
+        return 1 if bad else 0
+    for check, problems in found:
         for problem in problems:
             click.echo(f"{check.path}: {problem.label}: {problem.message}")
     click.echo(f"{len(chosen) - bad} of {len(chosen)} checks hold")

@@ -18,6 +18,7 @@ from fleet_audit.cli import _options as options
 @options.limits
 @options.store
 @click.option("--resume", is_flag=True, help="Complete the newest interrupted run.")
+@options.form
 @click.option("--all", "everything", is_flag=True, help="Read every source, not only what the selected checks need.")
 @options.verbosity
 def command(inventory: str | None, **given: Any) -> int:
@@ -34,5 +35,10 @@ def command(inventory: str | None, **given: Any) -> int:
     expected: dict[str, bool] = {h.name: h.expected for h in plan.hosts}
     run = _pipeline.seal(draft, groups, expected, "collected", _pipeline.moment(None))
     answered = sum(h.answered for h in run.file.hosts.values())
+    if given["output_format"] == "json":
+        import json
+
+        click.echo(json.dumps({"run": run.file.id, "hosts": len(run.file.hosts), "answered": answered}))
+        return 0 if answered == len(run.file.hosts) else 3
     click.echo(f"run {run.file.id}: {answered} of {len(run.file.hosts)} hosts answered; `fleet-audit evaluate {run.file.id}` decides it")
     return 0 if answered == len(run.file.hosts) else 3

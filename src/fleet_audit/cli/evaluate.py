@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,7 +38,7 @@ def command(run: str, **given: Any) -> int:
     old = store.find(run)
     inventory = old.file.inputs.get("inventory")
     inputs = old.file.inputs
-    kept = policy.parse(str(inputs.get("policy") or "").encode(), old.folder / "run.json")
+    kept = policy.parse(str(inputs.get("policy") or "").encode(), Path(inputs.get("policy_file") or f"policy of run {old.file.id}"))
     chosen = policy.find(given["policy_file"], None) if given["policy_file"] else kept
     only = given["only"] or (() if given["profile"] or given["policy_file"] else inputs.get("checks") or ())
     try:
@@ -47,10 +48,8 @@ def command(run: str, **given: Any) -> int:
         raise FleetAuditError(f"{error}{hint if 'no check is named' in str(error) else ''}") from None
     moment = _pipeline.moment(given["as_of"]) if given["as_of"] else old.file.as_of
     kept_evidence = list(old.evidence())
-    if (
-        given["as_of"]
-        and moment.replace(tzinfo=UTC).timestamp() < min((e.started_at for e in kept_evidence if e.transport != "archive"), default=0) - 1
-    ):
+    began = min((e.started_at for e in kept_evidence if e.transport != "archive"), default=0.0)
+    if given["as_of"] and moment.replace(tzinfo=UTC).timestamp() < began - 1:
         raise FleetAuditError(f"--as-of {given['as_of']}: the evidence of run {old.file.id} is newer than that, so no age could be told")
     draft = store.begin({**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources)
     groups = {name: host.groups for name, host in old.file.hosts.items()}

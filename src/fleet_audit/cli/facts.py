@@ -27,6 +27,7 @@ def list_(output_format: str) -> int:
         return 0
     for table in sorted(tables().values(), key=lambda t: t.name):
         click.echo(f"{table.name:<24} {table.doc.splitlines()[0]}")
+    click.echo("\nBeside them: hosts (host, groups, expected), covered (host, tab), and for `query` coverage (host, tab, state, reason).")
     return 0
 
 

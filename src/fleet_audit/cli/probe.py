@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet_audit.cli import _options as options
+
 if TYPE_CHECKING:  # its module is not needed for --help
     from fleet_audit.probe.pack import Program
 
@@ -26,9 +28,16 @@ def show() -> int:
 
 
 @command.command()
-def digest() -> int:
+@options.form
+def digest(output_format: str) -> int:
     """Print the SHA-256 of the program: the same for every host and run of this version."""
-    click.echo(_program().digest)
+    program = _program()
+    if output_format == "json":
+        import json
+
+        click.echo(json.dumps({"sha256": program.digest, "bytes": len(program.text)}))
+    else:
+        click.echo(program.digest)
     return 0
 
 
