@@ -64,9 +64,7 @@ SEPARATOR = re.compile(r"""["']?\]?[ \t]*(?:=>|:=|[=:])[ \t]*(?:[bBrRfFuU]{1,2}(
 BLANK = re.compile(r"[ \t]+(?!-)")
 QUOTED = re.compile(r"""\"\"\".*?(?:\"\"\"|\Z)|'''.*?(?:'''|\Z)|"(?:[^"\\]|\\.){0,4096}"|'(?:[^'\\]|\\.){0,4096}'""", re.S)
 BARE = re.compile(r"""(?:\\.|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|["'][^\n]*|[^\s,;"'}\])\\]|\\)+""")
-SCALAR = re.compile(
-    r"""<secret:[\w-]+:\d+>|(["']?)((?<=")(?:[^"\\]|\\.)*(?=")|(?<=')(?:[^'\\]|\\.)*(?=')|[^\s,\[\]{}()"':=]+)\1(\s*:)?""", re.S
-)
+SCALAR = re.compile(r"""<secret:[\w-]+:\d+>|(["']?)((?<=")(?:[^"\\]|\\.)*(?=")|(?<=')(?:[^'\\]|\\.)*(?=')|[^\s,\[\]{}()"':=]+)\1(\s*:)?""", re.S)
 COMMENT = re.compile(r"[ \t]+[#;].*$")
 SOLE_WORD = re.compile(r"\S+[ \t]*(?:$|\n|machine |login |account )")
 SEVERAL = re.compile(r"(?i)(?:keys?|tokens|secrets|passwords|passwds|credentials)$")
@@ -263,7 +261,7 @@ def redact(words):
     lowered = words.lower()
     if not any(hint in lowered for hint in HINTS):
         return words
-    for _, pattern in KINDS[:1]:
+    for kind, pattern in KINDS[:1]:
         words = pattern.sub(lambda match: reduced(match.group(0)), words)
     words = XML.sub(last_group, HEADER.sub(last_group, words))
     words = REDIS_USER.sub(lambda match: match.group(1) + REDIS_WORD.sub(last_group, match.group(2)), words)
