@@ -66,7 +66,8 @@ def scope(text: str) -> str:
         return "loopback"
     if address.is_link_local:
         return "link-local"
-    return "private" if address.is_private else "public"
+    # Shared address space (RFC 6598: carriers, clouds' and VPNs' inner networks) is neither private nor reachable from everywhere.
+    return "public" if address.is_global else "private"
 
 
 def _rows(evidence: Bundle) -> Iterable[tuple[str, str, int, str, dict[str, Any]]]:
