@@ -9,7 +9,7 @@ from fleet_audit.facts.confidential.node import REPORTS, Node, Verdict
 
 _LEVELS = ("none", "sev", "sev-es", "sev-snp")
 _TABLE = (
-    r"SEV-SNP: (?:(?P<on>RMP table physical range|Segmented RMP)|Memory for the RMP table has not|"
+    r"SEV-SNP: (?:(?P<on>RMP table physical (?:range|address)|Segmented RMP)|Memory for the RMP table has not|"
     r".*RMP.*(?:fail|not)).*"
 )
 _INIT = r"(?:ccp \S+: )?(?:SEV-SNP: failed to INIT|(?P<on>SEV-SNP API:)).*"

@@ -25,6 +25,7 @@ KERNEL_LOG = Source(
             "SEV",
             "Memory Encryption",
             "RMP",
+            "SNP",
             "Isolation Config",
             "x86/tme",
             "confidential virtualization",
