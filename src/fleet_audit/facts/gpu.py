@@ -57,6 +57,8 @@ _CLASSES = {  # PCI codes: 03 display (00 VGA, 02 3D, 80 other), 0680 bridge, 12
     "intel": {"0300": "gpu", "0380": "gpu", "1200": "accelerator"},
 }
 _ADDRESS = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+FLAVOURS = {"NVIDIA": "proprietary", "Dual MIT/GPL": "open"}
+"""Licence of the NVIDIA kernel module -> its flavour."""
 _RELEASE = re.compile(r"(?<![\w.])\d{3,4}\.\d{1,4}(?:\.\d{1,4})?(?![\w.])")
 
 
@@ -114,11 +116,15 @@ def release(text: str | None) -> str | None:
     return found.group() if found else None
 
 
+def pci_bus(evidence: Bundle) -> None:
+    """Raises `Unread` unless sysfs shows a PCI bus, without which no devices would prove nothing."""
+    if not any(entry.get("type") in ("dir", "link") for entry in evidence.entries(PCI_BUS).values()):
+        raise Unread("pci-bus: no PCI bus to be seen in sysfs")
+
+
 def parse_pci(evidence: Bundle) -> list[GpuPci]:
     """The devices that matter; a host without sysfs is not one without GPUs."""
-    bus = evidence.entries(PCI_BUS)
-    if not any(entry.get("type") in ("dir", "link") for entry in bus.values()):
-        raise Unread("pci-bus: no PCI bus to be seen in sysfs")
+    pci_bus(evidence)
     rows = []
     for path, entry in evidence.entries(PCI).items():
         where = pci_address(path.rpartition("/")[2])
@@ -148,14 +154,14 @@ def parse_driver(evidence: Bundle) -> Iterable[NvidiaDriver]:
     """One row, or none if no module is loaded or on disk."""
     loaded = flavour = None
     if evidence.item(VERSION).status is not Status.ABSENT:
-        loaded, flavour = _loaded(whole_lines(evidence, VERSION))
-    disk = _disk(evidence, DISK_VERSION)
-    licence = _disk(evidence, DISK_LICENSE)
+        loaded, flavour = loaded_module(whole_lines(evidence, VERSION))
+    disk = on_disk(evidence, DISK_VERSION)
+    licence = on_disk(evidence, DISK_LICENSE)
     version = None if disk is None else release(disk)
     if disk is not None and version is None:
         evidence.gap(DISK_VERSION, "no version in what modinfo printed")
     if flavour is None and licence is not None:
-        flavour = {"NVIDIA": "proprietary", "Dual MIT/GPL": "open"}.get(licence)
+        flavour = FLAVOURS.get(licence)
         if flavour is None:
             evidence.gap(DISK_LICENSE, "another licence than those of the two flavours")
     if loaded is None and version is None:
@@ -163,7 +169,7 @@ def parse_driver(evidence: Bundle) -> Iterable[NvidiaDriver]:
     yield NvidiaDriver(loaded, dotted(loaded), flavour, version, dotted(version), branch(loaded or version))
 
 
-def _loaded(text: str) -> tuple[str, str | None]:
+def loaded_module(text: str) -> tuple[str, str | None]:
     """Version and flavour from /proc/driver/nvidia/version.
 
     Source: `NVIDIA UNIX x86_64 Kernel Module  550.90.07` is proprietary, `NVIDIA UNIX Open Kernel Module
@@ -178,10 +184,10 @@ def _loaded(text: str) -> tuple[str, str | None]:
     return version, "proprietary" if "Kernel Module" in line else None
 
 
-def _disk(evidence: Bundle, source: Source) -> str | None:
+def on_disk(evidence: Bundle, source: Source) -> str | None:
     """What modinfo printed; None if it found no such module, or (a gap) could not look."""
     item = evidence.item(source)
-    if item.status is Status.FAILED and re.search(r"\bnvidia not found", item.detail):
+    if item.status is Status.FAILED and re.search(rf"\b{source.args['argv'][-1]} not found", item.detail):
         return None
     if item.status is not Status.OK:
         evidence.gap(source, f"{item.status} {item.detail}".strip())
@@ -218,6 +224,16 @@ def parse_params(evidence: Bundle) -> list[NvidiaParam]:
 def not_loaded(evidence: Bundle) -> bool:
     """Whether it is proved that no NVIDIA driver is loaded."""
     return evidence.item(VERSION).status is Status.ABSENT
+
+
+def nvidia_gpu(device: GpuPci) -> bool:
+    """Whether it is a physical NVIDIA GPU."""
+    return device.vendor == "nvidia" and device.kind == "gpu" and not device.virtual_function
+
+
+def handed_away(device: GpuPci) -> bool:
+    """Whether a virtual machine has it. Source: vfio-pci and its variants, such as nvgrace_gpu_vfio_pci; pci-stub keeps it free for one."""
+    return device.driver is not None and ("vfio" in device.driver or device.driver == "pci-stub")
 
 
 TABLES = (

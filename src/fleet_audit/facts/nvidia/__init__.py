@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet_audit.facts.base import Bundle, NotUnderstood, Table, Unread, describe
-from fleet_audit.facts.gpu import PCI, PCI_BUS, VERSION, GpuPci, not_loaded, parse_pci
+from fleet_audit.facts.gpu import PCI, PCI_BUS, VERSION, GpuPci, handed_away, not_loaded, nvidia_gpu, parse_pci
 from fleet_audit.facts.nvidia import nvml, smi
 from fleet_audit.facts.nvidia.conf_compute import CONF_COMPUTE, GpuConfidential, from_nvml, from_tool
 from fleet_audit.facts.nvidia.nvml import NVML
@@ -17,14 +17,14 @@ from fleet_audit.facts.nvidia.smi import SMI
 def parse_gpus(evidence: Bundle) -> Iterator[Gpu]:
     """A row per GPU; a GPU on PCI that the driver does not name makes the table partial."""
     rows = [row for gpu in _reading(evidence).gpus if (row := gpu.row()) is not None]
-    _compare(evidence, {row.address for row in rows})
+    compare(evidence, {row.address for row in rows})
     yield from rows
 
 
 def parse_processes(evidence: Bundle) -> Iterator[GpuProcess]:
     """A row per GPU and process and kind."""
     gpus = _reading(evidence).gpus
-    _compare(evidence, {gpu.address() for gpu in gpus})
+    compare(evidence, {gpu.address() for gpu in gpus})
     for gpu in gpus:
         yield from gpu.processes()
 
@@ -45,7 +45,7 @@ def parse_confidential(evidence: Bundle) -> Iterator[GpuConfidential]:
         evidence.gaps += first[2]
         yield from_nvml(first[0])
     elif not_loaded(evidence):
-        _no_driver(evidence)
+        no_driver(evidence)
     else:
         raise Unread("; ".join(describe(s, evidence.item(s)) for s in (VERSION, NVML, CONF_COMPUTE)))
 
@@ -66,38 +66,33 @@ def _reading(evidence: Bundle) -> Reading:
         evidence.gaps += chosen.gaps
         return chosen
     if not_loaded(evidence):
-        return _no_driver(evidence)
+        return no_driver(evidence)
     raise Unread("; ".join(describe(source, evidence.item(source)) for source in (VERSION, NVML, SMI)))
 
 
-def _no_driver(evidence: Bundle) -> Reading:
-    """Without a driver there are no GPUs only if PCI shows none."""
-    found = [device for device in parse_pci(evidence) if _gpu(device)]
+def no_driver(evidence: Bundle) -> Reading:
+    """No GPU, where PCI shows none beside the driver that is not loaded; raises `Unread` otherwise."""
+    found = [device for device in parse_pci(evidence) if nvidia_gpu(device)]
     if found:
-        away = all(_handed_away(device) for device in found)
+        away = all(handed_away(device) for device in found)
         raise Unread(f"a GPU on PCI ({found[0].address}) but no driver loaded" + (": it is handed to virtual machines" if away else ""))
     return Reading(())
 
 
-def _compare(evidence: Bundle, named: set[str | None]) -> None:
-    """A gap for each GPU on PCI that the driver should name and does not."""
+def driven(evidence: Bundle) -> list[GpuPci]:
+    """The GPUs on PCI that the NVIDIA driver should name; none, and a gap, if PCI could not be read."""
     try:
-        devices = parse_pci(evidence)
+        return [device for device in parse_pci(evidence) if nvidia_gpu(device) and not handed_away(device)]
     except (Unread, NotUnderstood) as error:
         evidence.gaps.append(f"GPUs not compared with PCI: {error}")
-        return
-    for device in devices:
-        if _gpu(device) and not _handed_away(device) and device.address not in named:
+        return []
+
+
+def compare(evidence: Bundle, named: set[str | None]) -> None:
+    """A gap for each GPU on PCI that the driver should name and does not."""
+    for device in driven(evidence):
+        if device.address not in named:
             evidence.gap(PCI, f"{device.address} (driver {device.driver}) is unknown to the NVIDIA driver")
-
-
-def _gpu(device: GpuPci) -> bool:
-    return device.vendor == "nvidia" and device.kind == "gpu" and not device.virtual_function
-
-
-def _handed_away(device: GpuPci) -> bool:
-    """Source: vfio-pci and its variants, such as nvgrace_gpu_vfio_pci, hand a device to a virtual machine."""
-    return device.driver is not None and ("vfio" in device.driver or device.driver == "pci-stub")
 
 
 _SOURCES = (VERSION, PCI_BUS, PCI, NVML, SMI)

@@ -7,7 +7,7 @@ Source: the tool's own output on several drivers; elements that a schema lacks a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, ParseError
 
@@ -120,12 +120,8 @@ class SmiGpu:
 
     def text(self, path: str) -> str | None:
         """The text of an element if it says something; a gap if the tool failed to say it."""
-        raw = self.raw(path)
-        if raw in _UNKNOWN:
-            self.gap(f"{path}: {raw or 'empty'}")
-        if raw is None or raw in _UNKNOWN or raw in _NOTHING or raw == _DEPRECATED:
-            return None
-        return (self.element.findtext(path) or "").strip()
+        found = self.element.find(path)
+        return None if found is None else said(found.text, lambda why: self.gap(f"{path}: {why}"))
 
     def switch(self, path: str) -> bool | None:
         """Enabled or Disabled, Yes or No; another wording is a gap."""
@@ -169,6 +165,14 @@ class SmiGpu:
         """One word, as for NVML: `Ada Lovelace` is ada."""
         text = self.text("product_architecture")
         return None if text is None else text.lower().split(" ")[0]
+
+
+def said(text: str | None, gap: Callable[[str], None]) -> str | None:
+    """A value of the tool if it says something; None for its words for nothing, and a gap where it failed to say it."""
+    raw = (text or "").strip().strip("[]").lower()
+    if raw in _UNKNOWN:
+        gap(raw or "empty")
+    return None if raw in _UNKNOWN or raw in _NOTHING or raw == _DEPRECATED else (text or "").strip()
 
 
 def _size(text: str | None) -> int | None:
