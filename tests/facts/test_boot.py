@@ -176,7 +176,7 @@ def test_lockdown_otherwise_is_none(item: Item) -> None:
 # synthetic: the kernel's hw-vuln documents, states as they word them
 STATES: dict[str, tuple[str, bool | None, list[str]]] = {
     "meltdown": ("Not affected", False, []),
-    "mds": ("Mitigation: Clear CPU buffers; SMT vulnerable", False, ["SMT vulnerable"]),
+    "mds": ("Mitigation: Clear CPU buffers; SMT vulnerable", False, []),
     "spectre_v2": (
         "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; PBRSB-eIBRS: SW sequence; BHI: Vulnerable",
         False,

@@ -192,7 +192,7 @@ def test_other_kinds() -> None:
 
 
 @pytest.mark.parametrize(
-    "der", [b"", b"\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x80\x00\x00", b"junk" * 9, cert("x")[:100], cert("x")[:150]]
+    "der", [b"", b"\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x80\x00\x00", b"junk" * 9, cert("x")[:100], cert("x")[:150]], ids=range(7)
 )
 def test_what_is_no_certificate(der: bytes) -> None:
     assert certificate(der)[1] is None

@@ -167,8 +167,14 @@ class Table:
         return tuple(_column(self.name, f.name, hints[f.name]) for f in dataclasses.fields(self.row))
 
 
+RESERVED = frozenset({"host", "content", "ordinal"})
+"""Names of columns that every table has by itself."""
+
+
 def _column(table: str, name: str, hint: Any) -> Column:
     args = get_args(hint)
+    if name in RESERVED:
+        raise TypeError(f"{table}.{name}: every table has a column of this name by itself")
     if len(args) != 2 or not isinstance(args[1], str):
         raise TypeError(f"{table}.{name}: must be Annotated[type, 'meaning']")
     kind, doc = args

@@ -131,7 +131,7 @@ def parse_running(evidence: Bundle) -> Iterable[KernelRunning]:
 def parse_cmdline(evidence: Bundle) -> Iterable[KernelParameter]:
     """A row per word; quotes keep blanks together."""
     text = evidence.body(CMDLINE).rstrip("\n")
-    if not text.isprintable():
+    if not text.isprintable() or not evidence.item(CMDLINE).body.isascii():
         raise NotUnderstood("kernel-cmdline: not a line of text")
     for position, word in enumerate(re.findall(r'(?:[^\s"]|"[^"]*")+', text)):
         name, _, text = word.partition("=")

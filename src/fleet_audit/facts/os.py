@@ -59,9 +59,13 @@ def family(ident: str, like: list[str]) -> str:
 
 def parse_os(evidence: Bundle) -> Iterable[Os]:
     """One row; a file without any known field is not understood."""
-    fields = assignments(evidence.body(OS_RELEASE))
-    if not {"ID", "NAME", "PRETTY_NAME"} & set(fields):
-        raise NotUnderstood("os-release: no ID, NAME or PRETTY_NAME")
+    text = evidence.body(OS_RELEASE)
+    fields = assignments(text)
+    written = {line.strip().partition("=")[0] for line in text.splitlines() if "=" in line}
+    if "ID" in written - set(fields) or not {"ID", "NAME", "PRETTY_NAME"} & set(fields):
+        raise NotUnderstood("os-release: no ID, NAME or PRETTY_NAME that is understood")
+    for name in sorted({"ID_LIKE", "VERSION_ID", "VERSION_CODENAME", "PRETTY_NAME"} & written - set(fields)):
+        evidence.gap(OS_RELEASE, f"{name} is not understood")
     ident = (value(fields.get("ID")) or "linux").lower()
     like = fields.get("ID_LIKE", "").lower().split()
     yield Os(

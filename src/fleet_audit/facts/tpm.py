@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fleet_audit.facts.base import Bundle, Table, Unread, integer, value
+from fleet_audit.facts.base import Bundle, NotUnderstood, Table, Unread, integer, value
 from fleet_audit.facts.firmware import SYSFS
 from fleet_audit.model import Source, SourceId
 
@@ -59,6 +59,8 @@ def parse_tpms(evidence: Bundle) -> Iterable[Tpm]:
     chips, files = evidence.entries(CHIPS), evidence.entries(FILES)
     if not chips and "/sys/class" not in evidence.entries(SYSFS):
         raise Unread(f"{SYSFS.id}: no /sys/class")
+    if any(not path.startswith("/sys/class/tpm/") for path in chips):
+        raise NotUnderstood(f"{CHIPS.id}: a folder that is no TPM's")
     names = sorted({path.split("/")[4] for path in chips})
     for name in [*names, *sorted(_orphans(files) - set(names))]:
         top, below = chips.get(f"/sys/class/tpm/{name}", {}), chips.get(f"/sys/class/tpm/{name}/device", {})
