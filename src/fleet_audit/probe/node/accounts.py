@@ -8,7 +8,7 @@ import re
 import stat
 
 from fleet_audit.probe.node.base import Unread, dump, reader, text, why
-from fleet_audit.probe.node.redact import KINDS, WORD, redact, redact_bytes
+from fleet_audit.probe.node.redact import redact, redact_bytes
 
 HOME_LIMIT = 5000  # accounts whose homes are looked at
 KEY_TYPES = re.compile(r"(?:sk-)?(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp\d+)(?:-cert-v01)?(?:@openssh\.com)?")
@@ -71,12 +71,12 @@ def open_in_home(files, home, name, uids):
             inner = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
             os.close(here)
             here = inner
-        info = os.fstat(here)
-        if stat.S_ISLNK(info.st_mode):
-            raise Unread("failed", "a symbolic link in a user's folder")
+            info = os.fstat(here)
+            if stat.S_ISLNK(info.st_mode):  # a folder too: what lies behind it is not looked at, so it is not absent
+                raise Unread("failed", "a symbolic link in a user's folder")
         if not stat.S_ISREG(info.st_mode):
             raise Unread("failed", "not a regular file")
-        if not files.root and info.st_uid not in uids:
+        if not files.root and (info.st_uid not in uids or info.st_uid != uids[0] and info.st_nlink > 1):
             raise Unread("failed", "the file of another user (%d)" % info.st_uid)
         return files.reopen("/proc/self/fd/%d" % here)
     finally:
@@ -104,7 +104,49 @@ def names_in_home(files, home, pattern):
     if not re.search(r"[*?[]", pattern):
         return [pattern]
     found = files.glob(home + "/" + pattern)
-    return [path[len(home) + 1 :] for path in found[:200]]
+    if len(found) > 200:
+        raise Unread("truncated", "more than 200 files")
+    return [path[len(home) + 1 :] for path in found]
+
+
+def unread_at(rows, path, user, problem):
+    """Note what could not be read; what is not there is left out."""
+    if problem.status != "absent":
+        rows[path] = {"user": user, "status": problem.status, "detail": problem.detail}
+
+
+def homes(files, rows):
+    """The accounts whose homes are there to be looked into; one that may not be is a row."""
+    for user, uid, home in accounts(files):
+        try:
+            real = files.resolve(home)
+            if real in files.mounts:
+                raise Unread("failed", "network file system (%s)" % files.mounts[real])
+            os.close(os.open(files.root + real, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            unread_at(rows, home, user, why(error))
+        except Unread as unread:
+            unread_at(rows, home, user, unread)
+        else:
+            yield user, uid, home
+
+
+def each_in_home(files, patterns, rows):
+    """(user, path, bytes, os.stat_result) of small files in all homes; what could not be read is a row."""
+    for user, uid, home in homes(files, rows):
+        for pattern in patterns:
+            try:
+                names = names_in_home(files, home, pattern)
+            except Unread as unread:
+                unread_at(rows, home + "/" + pattern, user, unread)
+                continue
+            for name in names:
+                try:
+                    data, info = read_in_home(files, home, name, (uid, 0), 1 << 18)
+                except Unread as unread:
+                    unread_at(rows, home + "/" + name, user, unread)
+                    continue
+                yield user, home + "/" + name, data, info
 
 
 def key_of(line):
@@ -137,9 +179,12 @@ def key_of(line):
 def read_keys(files, spec):
     """{path: {user, mode, uid, folder_mode, keys, odd}} of authorised keys: fingerprints and options, never a comment or command."""
     rows = {}
+    reachable = {home for _, _, home in homes(files, rows)}
     for user, uid, home in accounts(files):
         for name in spec["names"]:
             path = name.replace("%u", user) if name.startswith("/") else home + "/" + name
+            if not name.startswith("/") and home not in reachable:
+                continue
             try:
                 if name.startswith("/"):
                     data, info = files.read(path, 1 << 20), files.lstat(path)
@@ -148,8 +193,7 @@ def read_keys(files, spec):
                     data, info = read_in_home(files, home, name, (uid, 0), 1 << 20)
                     mode, owner = stat.S_IMODE(info.st_mode), info.st_uid
             except Unread as unread:
-                if unread.status != "absent":
-                    rows[path] = {"user": user, "status": unread.status, "detail": unread.detail}
+                unread_at(rows, path, user, unread)
                 continue
             lines = [line for line in text(data).splitlines() if line.strip() and not line.lstrip().startswith("#")]
             keys = [key_of(line) for line in lines]
@@ -160,7 +204,7 @@ def read_keys(files, spec):
 def reach_of(files, path, info):
     """Who beside the owner can read a file, by its mode and the folders above it: `others`, `group` or `owner`."""
     others, group = bool(info.st_mode & 0o004), bool(info.st_mode & 0o040)
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(files.resolve(path))
     while len(folder) > 1 and (others or group):
         try:
             above = os.lstat(files.root + folder)
@@ -175,11 +219,9 @@ def reach_of(files, path, info):
 def kinds_of(data):
     """Kinds of secrets in a text, with how many of each; never a secret."""
     words, found = text(data), {}
-    for kind, pattern in KINDS:
-        count = len(pattern.findall(words))
-        if count:
-            found[kind] = count
-    if not found and (WORD.search(words) and "<secret:" in redact(words) or re.fullmatch(r"\s*[A-Za-z0-9_.~+/=-]{20,512}\s*", words)):
+    for kind in re.findall(r"<secret:([\w-]+):\d+>", redact(words.replace("<secret:", "<secret "))):
+        found[kind] = found.get(kind, 0) + 1
+    if not found and re.fullmatch(r"\s*[A-Za-z0-9_.~+/=-]{20,512}\s*", words):
         found["value"] = 1
     return found
 
@@ -200,24 +242,26 @@ def read_tokens(files, spec):
             "kinds": kinds_of(data),
         }
 
-    for user, uid, home in accounts(files):
-        for pattern in spec["names"]:
-            try:
-                for name in names_in_home(files, home, pattern):
-                    add(home + "/" + name, user, *read_in_home(files, home, name, (uid, 0), 1 << 18))
-            except Unread as unread:
-                if unread.status != "absent":
-                    rows[home + "/" + pattern] = {"user": user, "status": unread.status, "detail": unread.detail}
+    for user, path, data, info in each_in_home(files, spec["names"], rows):
+        add(path, user, data, info)
     for pattern in spec.get("globs", ()):
-        for path in files.glob(pattern)[:500]:
+        try:
+            paths = files.glob(pattern)
+            if len(paths) > 500:
+                raise Unread("truncated", "more than 500 files")
+        except Unread as unread:
+            unread_at(rows, pattern, None, unread)
+            continue
+        for path in paths:
             try:
                 data = files.read(path, 1 << 18)
-                add(path, None, data[: 1 << 18], os.lstat(files.root + files.resolve(path)))
+                if len(data) > 1 << 18:
+                    raise Unread("truncated", "longer than %d bytes" % (1 << 18))
+                add(path, None, data, os.lstat(files.root + files.resolve(path)))
             except Unread as unread:
-                if unread.status != "absent":
-                    rows[path] = {"user": None, "status": unread.status, "detail": unread.detail}
+                unread_at(rows, path, None, unread)
             except OSError as error:
-                rows[path] = {"user": None, "status": "failed", "detail": error.strerror}
+                unread_at(rows, path, None, why(error))
     return dump(rows)
 
 
@@ -226,14 +270,7 @@ def read_home_lines(files, spec):
     """{path: {"user", "text"}} of small files in homes: only the lines that begin with one of `keep`, secrets reduced."""
     rows = {}
     keep = re.compile(b"^[ \\t]*(?:" + b"|".join(re.escape(k.encode()) for k in spec["keep"]) + b").*", re.M)
-    for user, uid, home in accounts(files):
-        for pattern in spec["names"]:
-            try:
-                for name in names_in_home(files, home, pattern):
-                    data, info = read_in_home(files, home, name, (uid, 0), 1 << 18)
-                    lines = redact_bytes(b"".join(line.group(0) + b"\n" for line in keep.finditer(data)))
-                    rows[home + "/" + name] = {"user": user, "uid": info.st_uid, "mode": stat.S_IMODE(info.st_mode), "text": text(lines)}
-            except Unread as unread:
-                if unread.status != "absent":
-                    rows[home + "/" + pattern] = {"user": user, "status": unread.status, "detail": unread.detail}
+    for user, path, data, info in each_in_home(files, spec["names"], rows):
+        lines = redact_bytes(b"".join(line.group(0) + b"\n" for line in keep.finditer(data)))
+        rows[path] = {"user": user, "uid": info.st_uid, "mode": stat.S_IMODE(info.st_mode), "text": text(lines)}
     return dump(rows)

@@ -11,6 +11,7 @@ from fleet_audit.probe.node.redact import HARMLESS, redact, redact_argv, reduced
 DESCRIPTOR_LIMIT = 40000  # descriptors that are looked at in search of sockets' owners
 PROCESS_LIMIT = 20000
 ARGV_LIMIT = 4096  # characters of a command line
+ARGV_HEAD = 3000  # of them, those of its beginning: a JVM names its class at the end
 
 
 def raw(path, limit=1 << 16):
@@ -153,6 +154,42 @@ def status_of(pid):
     return fields
 
 
+def shortened(words):
+    """(the words of a command line within its limit, whether some in its middle were left out)."""
+    if sum(len(word) + 1 for word in words) <= ARGV_LIMIT:
+        return words, False
+    head, tail, left = [], [], ARGV_HEAD
+    for word in words:
+        left -= len(word) + 1
+        if left < 0:
+            break
+        head.append(word)
+    left = ARGV_LIMIT - ARGV_HEAD - 5
+    for word in reversed(words[len(head) :]):
+        left -= len(word) + 1
+        if left < 0:
+            break
+        tail.append(word)
+    return head + ["..."] + tail[::-1], True
+
+
+def words_of(pid):
+    """(the words of a process's command line, without secrets and within its limit, whether some were left out)."""
+    data = raw("/proc/%d/cmdline" % pid)
+    whole = len(data) < 1 << 16
+    words = text(data if whole else data.rpartition(b"\0")[0])
+    words = words[:-1] if words.endswith("\0") else words
+    words = words.rstrip("\0") if words.endswith("\0\0") else words  # a title that was written over the arguments
+    argv, cut = shortened(redact_argv(words.split("\0")))
+    return argv, cut or not whole
+
+
+def group_of(pid):
+    """The longest of the paths of its control groups: it says the most."""
+    paths = [line.split(":", 2)[-1] for line in text(raw("/proc/%d/cgroup" % pid, 1 << 14)).split("\n")]
+    return max(paths, key=len)[:500] or None
+
+
 def environment(pid, plain, secret):
     """Chosen variables of a process: values of `plain` ones, kind and length of `secret` ones; None if it may not be read."""
     try:
@@ -179,27 +216,30 @@ def read_processes(files, spec):
     seen, gap = pids()
     for pid in seen[:PROCESS_LIMIT]:
         try:
-            words = text(raw("/proc/%d/cmdline" % pid, ARGV_LIMIT + 1))
+            argv, cut = words_of(pid)
             fields = status_of(pid)
         except OSError as error:
             gone += error.errno in (errno.ENOENT, errno.ESRCH)
             unread += error.errno not in (errno.ENOENT, errno.ESRCH)
             continue
-        if not words and (pid == 2 or fields.get("PPid") == ["2"]):
+        if "Uid" not in fields or "PPid" not in fields:
+            gone += 1
+            continue
+        if argv == [""] and (pid == 2 or fields.get("PPid") == ["2"]):
             kernel += 1
             continue
         row = name_of(pid)
-        row["argv"] = redact_argv(words[:ARGV_LIMIT].rstrip("\0").split("\0"))
+        row["argv"], row["cut"] = argv, cut
         row["ppid"], row["uid"], row["euid"] = int(fields["PPid"][0]), int(fields["Uid"][0]), int(fields["Uid"][1])
         row["caps"] = fields.get("CapEff", [""])[0]
         row["no_new_privs"], row["seccomp"] = fields.get("NoNewPrivs", [None])[0], fields.get("Seccomp", [None])[0]
         row["contained"] = len(fields.get("NSpid", ["1"])) > 1
-        for name, path in (("cgroup", "cgroup"), ("label", "attr/current")):
-            try:
-                row[name] = text(raw("/proc/%d/%s" % (pid, path), 4096)).rstrip("\n\0")
-            except OSError:
-                row[name] = None
-        row["cgroup"] = (row["cgroup"] or "").rpartition("\n")[2].rpartition(":")[2][:300] or None
+        row["cgroup"], row["label"] = None, None
+        try:
+            row["cgroup"] = group_of(pid)
+            row["label"] = text(raw("/proc/%d/attr/current" % pid, 4096)).rstrip("\n\0")
+        except OSError:
+            pass
         row["env"] = environment(pid, plain, secret)
         rows.append(row)
     if len(seen) > PROCESS_LIMIT:

@@ -7,8 +7,8 @@ Where it is in doubt it takes too much. Its work is bounded by the text's length
 import re
 
 WORD = re.compile(
-    r"(?i)(?<!by)pass(?:word|wd|phrase|code)?s?(?![a-z])|passwd|pwd(?![a-z])|secret|token(?!iz)|api[_-]?key|access[_-]?key|account[_-]?key|"
-    r"private[_-]?key|auth[_-]?key|session[_-]?key|encryption[_-]?key|shared[_-]?key|key-data|credential|requirepass|masterauth|bindpw|"
+    r"(?i)(?<!by)(?<!com)pass(?:word|wd|phrase|code)?s?(?![a-z])|passwd|pwd(?![a-z])|secret(?!:[\w-]+:\d+>)|token(?!iz)|api[_-]?key|access[_-]?key|account[_-]?key|"
+    r"(?<!<secret:)private[_-]?key|auth[_-]?key|session[_-]?key|encryption[_-]?key|shared[_-]?key|key-data|credential|requirepass|masterauth|bindpw|"
     r"rootpw|authtok|\bpsk|authorization|auth_string|connection[_-]?string|\bdsn\b|sql_alchemy_conn|fernet_key|cookie|"
     r"""(?<=["'])auth(?=["'])|(?<![a-z])_auth\b"""
 )
@@ -31,7 +31,7 @@ TOKENS = (
     ("private-key", r"LS0tLS1CRUdJTiB[QSFP][A-Za-z0-9+/=]{40,}"),
     (
         "hash",
-        r"\$(?:1|2[abxy]?|5|6|7|y|gy|argon2i?d?|scrypt)\$[^\s:'\"]{8,}|\bargon2:\$?[^\s'\"]{16,}|\b(?:sha1|sha256|sha512):[0-9a-f]{6,}:[0-9a-f]{20,}",
+        r"\$(?:1|2[abxy]?|5|6|7|y|gy|argon2i?d?|scrypt)\$[^\s:'\"<>]{8,}|\bargon2:\$?[^\s'\"<>]{16,}|\b(?:sha1|sha256|sha512):[0-9a-f]{6,}:[0-9a-f]{20,}",
     ),
 )
 DEFAULTS = (
@@ -47,6 +47,7 @@ DEFAULTS = (
     "guest",
     "test",
     "mlflow",
+    "temporary_key",
 )
 HARMLESS = re.compile(
     r"(?i)(?:true|false|yes|no|on|off|none|null|nil|auto|default|optional|required|enabled?|disabled?|never|always|basic|"
@@ -64,7 +65,11 @@ SEPARATOR = re.compile(r"""["']?\]?[ \t]*(?:=>|:=|[=:])[ \t]*(?:[bBrRfFuU]{1,2}(
 BLANK = re.compile(r"[ \t]+(?!-)")
 QUOTED = re.compile(r"""\"\"\".*?(?:\"\"\"|\Z)|'''.*?(?:'''|\Z)|"(?:[^"\\]|\\.){0,4096}"|'(?:[^'\\]|\\.){0,4096}'""", re.S)
 BARE = re.compile(r"""(?:\\.|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|["'][^\n]*|[^\s,;"'}\])\\]|\\)+""")
-SCALAR = re.compile(r"""<secret:[\w-]+:\d+>|(["']?)((?<=")(?:[^"\\]|\\.)*(?=")|(?<=')(?:[^'\\]|\\.)*(?=')|[^\s,\[\]{}()"':=]+)\1(\s*:)?""", re.S)
+SCALAR = re.compile(
+    r"""<secret:[\w-]+:\d+>|(["']?)((?<=")(?:[^"\\]|\\.)*(?=")|(?<=')(?:[^'\\]|\\.)*(?=')|[^\s,\[\]{}()"':=]+)\1(\s*:)?""", re.S
+)
+MARK = re.compile(r"""[\[({\])}"']""")
+NAME = re.compile(r"[A-Za-z_-]{1,24}")
 COMMENT = re.compile(r"[ \t]+[#;].*$")
 SOLE_WORD = re.compile(r"\S+[ \t]*(?:$|\n|machine |login |account )")
 SEVERAL = re.compile(r"(?i)(?:keys?|tokens|secrets|passwords|passwds|credentials)$")
@@ -75,12 +80,12 @@ HEADER = re.compile(
 BEARER = re.compile(r"(?i)\b((?:bearer|basic)\s{1,3})([A-Za-z0-9+/=_.~-]{8,})")
 URL = re.compile(r"://([^\s\0/'\"<>@:]{0,256})((?::(?!\d{1,5}(?:/|$))(?:(?!://)[^\s\0'\"<>]){0,512})?)@")
 XML = re.compile(
-    r"(?i)(<([\w.:-]{0,60}(?:pass|secret|token|key|credential)[\w.:-]{0,60})>\s{0,9}|"
+    r"(?i)(<((?!secret:)[\w.:-]{0,60}(?:pass|secret|token|key|credential)[\w.:-]{0,60})>\s{0,9}|"
     r"<name>[^<]{0,99}(?:pass|secret|token|key|credential)[^<]{0,99}</name>\s{0,99}<value>)([^<]+)(?=</)"
 )
 REDIS_USER = re.compile(r"(?m)^([ \t]*user[ \t]+\S+[ \t])(.*)$")
-REDIS_WORD = re.compile(r"(?<!\S)([><#!])(\S+)")
-USER = re.compile(r"(?<!\S)(-u[ =]?|--(?:proxy-)?user[ =])([^\s:'\"<>]+):([^\s'\"<>]+)")
+REDIS_WORD = re.compile(r"(?<!\S)([>#!]|<(?!secret:))(\S+)")
+USER = re.compile(r"(?<!\S)(-u[ =]?|--(?:proxy-)?user[ =])(?!\d+:\d+(?!\S))([^\s:'\"<>]+):([^\s'\"<>]+)")
 PROGRAMS = {"sshpass": "p", "redis-cli": "a", "valkey-cli": "a", "ipmitool": "P", "mysql": "p", "mysqldump": "p", "mysqladmin": "p"}
 PROGRAMS.update({"mariadb": "p", "ldapsearch": "w", "ldapwhoami": "w", "ldapmodify": "w", "ldapadd": "w"})  # program: flag of a password
 CALLS = re.compile(r"\b(%s)\b([^\n\0]*)" % "|".join(sorted(PROGRAMS, key=len, reverse=True)))
@@ -88,7 +93,7 @@ NUMBERS = re.compile(r"[\d.:/]+(?:tcp|udp)?")
 KINDS = tuple((kind, re.compile(pattern, re.S)) for kind, pattern in TOKENS)
 STAND_IN = re.compile(r"(<secret:[\w-]+:\d+>)")
 HINTS = (
-    "pass pwd secret token key cred auth bindpw rootpw psk conn dsn cookie :// hf_ api_org_ wandb_ gh github_ glpat- gldt- glrt- glptt- glcbt- gloas- "
+    "pass pwd secret token key cred auth bindpw rootpw psk conn dsn cookie :// hf_ api_org_ wandb_ gh glpat- gldt- glrt- glptt- glcbt- gloas- "
     "nvapi- sk- akia asia aiza ya29. 1//0 xox pypi- npm_ dckr_ hvs. dapi gsk_ r8_ xai- eyj ls0tls1 kgat_ $ argon2 sha1 sha256 sha512 bearer basic "
     "-u user redis valkey ipmitool mysql mariadb ldap"
 ).split()  # without one of them a text holds no secret that is known here
@@ -111,7 +116,7 @@ def reduced(value):
 
 def is_secret(key, value):
     """Whether what is assigned to a key of this name is one."""
-    if not value or HARMLESS.fullmatch(value) or NO_SECRET.search(key):
+    if HARMLESS.fullmatch(value) or HARMLESS.fullmatch(value.strip("\"' ")) or NO_SECRET.search(key):
         return False
     if value.isdigit() and len(value) < 8 and key.lower().endswith("tokens"):
         return False  # a limit
@@ -124,19 +129,18 @@ def end_of_line(words, at):
     return len(words) if end < 0 else end
 
 
-def group_end(words, at):
-    """Where a list that begins here ends, None if it has no end within its limit."""
+def group_at(words, at):
+    """(where a list that begins here ends, whether that is its own bracket): else all within its limit belongs to it."""
     depth, place, last = 0, at, min(len(words), at + GROUP_LIMIT)
-    while place < last:
-        quoted = QUOTED.match(words, place, last) if words[place] in "\"'" else None
-        if quoted:
-            place = quoted.end()
-            continue
-        depth += (words[place] in "[({") - (words[place] in "])}")
-        place += 1
+    while True:
+        mark = MARK.search(words, place, last)
+        if not mark:
+            return last, False
+        quoted = QUOTED.match(words, mark.start(), last) if mark.group(0) in "\"'" else None
+        place = quoted.end() if quoted else mark.end()
+        depth += (mark.group(0) in "[({") - (mark.group(0) in "])}")
         if depth == 0:
-            return place
-    return None
+            return place, True
 
 
 def block_end(words, at):
@@ -158,7 +162,7 @@ def in_group(key):
 
     def take(match):
         bare = match.group(2)
-        if not bare or HARMLESS.fullmatch(bare) or match.group(3) and not SEVERAL.search(key):
+        if not bare or HARMLESS.fullmatch(bare) or match.group(3) and NAME.fullmatch(bare) and not SEVERAL.search(key):
             return match.group(0)
         return match.group(1) + reduced(bare) + match.group(1) + (match.group(3) or "")
 
@@ -171,11 +175,10 @@ def value_at(words, at, key, whole, quote):
     if quote:  # the key stands in a quoted text, and so does its value
         end = words.find(quote, at)
         end = end_of_line(words, at) if end < 0 or "\n" in words[at:end] else end
-    elif first and first in "[({" and group_end(words, at):
-        end = group_end(words, at)
-        return end, SCALAR.sub(in_group(key), words[at:end])
     elif first and first in "[({":
-        end = end_of_line(words, at)
+        end, closed = group_at(words, at)
+        if closed:
+            return end, SCALAR.sub(in_group(key), words[at:end])
     elif whole and re.match(r"[|>][+-]?\d?[ \t]*(?:\n|$)", words[at : at + 80]):
         end = block_end(words, at)
         begin = min(end, end_of_line(words, at) + 1)
@@ -245,7 +248,7 @@ def in_url(match):
 def last_group(match):
     """A match with its last group reduced."""
     value = match.group(match.lastindex)
-    if HARMLESS.fullmatch(value.strip()) or "<secret:" in value or NUMBERS.fullmatch(value):
+    if HARMLESS.fullmatch(value.strip()) or "<secret:" in value:
         return match.group(0)
     return match.group(0)[: match.start(match.lastindex) - match.start()] + reduced(value)
 
@@ -257,16 +260,24 @@ def in_call(match):
 
 
 def redact(words):
-    """A text without its secrets."""
+    """A text without its secrets. What one is taken out of may show another, so it looks again until nothing changes."""
+    for _ in range(4):
+        before, words = words, redacted(words)
+        if words == before:
+            break
+    return words
+
+
+def redacted(words):
+    """A text without the secrets that show in it as it is."""
     lowered = words.lower()
     if not any(hint in lowered for hint in HINTS):
         return words
-    for kind, pattern in KINDS[:1]:
-        words = pattern.sub(lambda match: reduced(match.group(0)), words)
+    words = KINDS[0][1].sub(lambda match: reduced(match.group(0)), words)
     words = XML.sub(last_group, HEADER.sub(last_group, words))
     words = REDIS_USER.sub(lambda match: match.group(1) + REDIS_WORD.sub(last_group, match.group(2)), words)
     words = USER.sub(last_group, CALLS.sub(in_call, URL.sub(in_url, words)))
-    words = "".join(part if part.startswith("<secret:") else assigned(part) for part in STAND_IN.split(words))
+    words = assigned(words)
     for kind, pattern in KINDS[1:]:
         words = pattern.sub(lambda match, kind=kind: "<secret:%s:%d>" % (kind, len(match.group(0))), words)
     return BEARER.sub(last_group, words)
@@ -289,21 +300,23 @@ def redact_argv(words):
     for word in words:
         pair = ASSIGNED_WORD.fullmatch(word)
         if flag and word.startswith(flag):
-            out.append(flag + (reduced(word[2:]) if word[2:] else ""))
+            out.append(flag + (word[2:] if HARMLESS.fullmatch(word[2:]) else reduced(word[2:])))
             key = "" if word[2:] else "password"
-        elif pair and WORD.search(pair.group(1)) and is_secret(pair.group(1), pair.group(3)) and not pair.group(3).startswith("{"):
-            url = URL.sub(in_url, pair.group(3))
-            out.append(pair.group(1) + pair.group(2) + (reduced(pair.group(3)) if url == pair.group(3) else url))
+        elif pair and WORD.search(pair.group(1)) and not pair.group(3).startswith("{"):
+            value = URL.sub(in_url, pair.group(3))
+            secret = value == pair.group(3) and "<secret:" not in value and is_secret(pair.group(1), value)
+            out.append(pair.group(1) + pair.group(2) + (reduced(value) if secret else value))
             key = ""
         elif word.startswith("-") and not re.search(r"\s", word):
             out.append(redact(word))
             key = word if not pair and (WORD.search(word) or word in ("-u", "--user", "--proxy-user", "-p")) else ""
         elif key in ("-u", "--user", "--proxy-user", "-p"):
             user, colon, value = word.partition(":")
-            out.append(user + colon + (value if HARMLESS.fullmatch(value) or NUMBERS.fullmatch(word) else reduced(value)))
+            kept = HARMLESS.fullmatch(value) or NUMBERS.fullmatch(word) or "<secret:" in word
+            out.append(word if kept else user + colon + reduced(value))
             key = ""
         elif key:
-            out.append(reduced(word) if is_secret(key, word) else word)
+            out.append(reduced(word) if is_secret(key, word) and "<secret:" not in word else word)
             key = key if SEVERAL.search(key) else ""
         else:
             out.append(redact(word))

@@ -12,9 +12,12 @@ import struct
 import time
 
 from fleet_audit.probe.node.accounts import accounts
-from fleet_audit.probe.node.base import DATA, Unread, dump, reader, text, why
+from fleet_audit.probe.node.base import ARCHIVE, DATA, Unread, dump, reader, text, why
 
 DIST_LIMIT = 60000
+MANIFEST_LIMIT = 4 << 20  # bytes
+NAME_LIMIT = 20000  # names in a manifest
+ODD_LIMIT = 5000
 VERITY = 0xC0046686  # FS_IOC_MEASURE_VERITY: _IOWR('f', 134, struct fsverity_digest)
 MODEL = re.compile(
     r"(?i)\.(?:pt|pth|bin|ckpt|pkl|pickle|joblib|dill|safetensors|gguf|ggml|onnx|h5|hdf5|keras|npy|npz|msgpack|mar|engine|plan)$"
@@ -146,7 +149,7 @@ def format_of(name, head):
     for magic, word in MAGIC:
         if head.startswith(magic):
             return word
-    if len(head) >= 10 and head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 32:
+    if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 100000000:  # the format's own limit
         return "safetensors"
     if head[:1] == b"\x80" and len(head) > 1 and 2 <= head[1] <= 5:
         return "pickle"
@@ -155,17 +158,26 @@ def format_of(name, head):
     return None
 
 
-def look_at(path, name, info):
-    """{"format", "verity"} of a model file: its first 16 bytes, and its fs-verity digest by ioctl."""
-    row = {"format": None, "verity": None}
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+def opened(path):
+    """A descriptor of a regular file that is no link, for reading, without touching its access time where that is allowed."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         fd = os.open(path, flags | os.O_NOATIME)
-    except OSError:
-        try:
-            fd = os.open(path, flags)
-        except OSError as error:
-            return {"format": None, "verity": None, "unread": error.strerror}
+    except PermissionError:
+        fd = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ELOOP, "no regular file any more")
+    return fd
+
+
+def look_at(path, name):
+    """{"format", "verity"} of a model file: its first 16 bytes, and its fs-verity digest by ioctl."""
+    row = {"format": None, "verity": None}
+    try:
+        fd = opened(path)
+    except OSError as error:
+        return {"format": None, "verity": None, "unread": error.strerror}
     try:
         row["format"] = format_of(name, os.read(fd, 16))
         answer = bytearray(struct.pack("=HH", 0, 64) + b"\0" * 64)
@@ -182,117 +194,140 @@ def look_at(path, name, info):
     return row
 
 
-def manifest(files, path):
-    """The names and digests that a manifest lists: `model.sig` of OpenSSF Model Signing, or `fsverity digest` output."""
-    data = files.read(path, 4 << 20)
+def manifest(path):
+    """The names and digests that a manifest lists: `model.sig` of OpenSSF Model Signing, or `fsverity digest` output; or why not."""
+    try:
+        fd = opened(path)
+        try:
+            data = b""
+            while len(data) <= MANIFEST_LIMIT:
+                part = os.read(fd, 1 << 20)
+                if not part:
+                    break
+                data += part
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return why(error).status
+    if len(data) > MANIFEST_LIMIT:
+        return "truncated"
     if path.endswith("fsverity.digests"):
-        lines = [line.split(None, 1) for line in text(data).splitlines()]
-        return [[words[1].strip(), *words[0].split(":", 1)] for words in lines if len(words) == 2 and ":" in words[0]][:50000]
+        found = [re.match(r"(sha\d+):([0-9a-f]{64,128})\s+(.+)$", line) for line in text(data).splitlines() if line.strip()]
+        return [[m.group(3)[:1000], m.group(1), m.group(2)] for m in found] if all(found) and len(found) <= NAME_LIMIT else None
     try:
         payload = json.loads(binascii.a2b_base64(json.loads(data.decode())["dsseEnvelope"]["payload"]).decode())
-        resources = payload["predicate"]["resources"]
-        return [[str(r["name"]), str(r["algorithm"]), str(r["digest"])] for r in resources][:50000]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        resources = [(r["name"], r["algorithm"], r["digest"]) for r in payload["predicate"]["resources"]]
+        if len(resources) > NAME_LIMIT or not all(re.match(r"[0-9a-f]{32,128}$", digest) for _, _, digest in resources):
+            return None
+        return [[text(name.encode("utf-8", "backslashreplace"))[:1000], algorithm[:40], digest] for name, algorithm, digest in resources]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 class Walk:
     """A bounded walk over one data folder."""
 
-    def __init__(self, files, folder, spec):
-        self.files, self.folder, self.spec = files, folder, spec
-        self.end = time.monotonic() + spec["seconds"]
-        self.entries, self.odd, self.models, self.manifests, self.gaps = 0, [], [], {}, []
+    def __init__(self, files, spec, share):
+        self.files, self.spec = files, spec
+        self.left = {name: spec[name] // share for name in ("entries", "models")}
+        self.end = time.monotonic() + spec["seconds"] / share
+        self.cpu_end = time.process_time() + spec["cpu"] / share
+        self.odd, self.models, self.manifests, self.gaps = [], [], {}, []
         self.total = {"files": 0, "folders": 0, "bytes": 0, "newest": 0}
 
-    def run(self, real, network):
+    def run(self, real):
         """Walk it; returns why it is not whole, empty if it is."""
         device = os.lstat(self.files.root + real).st_dev
-        todo = [real]
+        todo, looked = [real], 0
         while todo:
             here = todo.pop()
             try:
                 with os.scandir(self.files.root + here) as entries:
                     for entry in entries:
-                        self.entries += 1
-                        if self.entries > self.spec["entries"]:
-                            return "more than %d entries" % self.spec["entries"]
-                        if not self.entries % 256 and time.monotonic() > self.end:
-                            return "more than %g seconds" % self.spec["seconds"]
-                        path = here.rstrip("/") + "/" + os.fsencode(entry.name).decode("utf-8", "surrogateescape")
-                        info = entry.stat(follow_symlinks=False)
+                        looked += 1
+                        if looked > self.left["entries"]:
+                            return "more than %d entries" % self.left["entries"]
+                        if not looked % 128 and (time.monotonic() > self.end or time.process_time() > self.cpu_end):
+                            return "more entries than there is time for, stopped after %d" % looked
+                        path = here.rstrip("/") + "/" + entry.name
+                        try:
+                            info = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:  # it was removed since
+                            continue
                         if stat.S_ISDIR(info.st_mode):
                             if path in self.files.mounts or info.st_dev != device:
-                                self.gaps.append("%s is another file system" % path)
+                                self.gaps.append("%s is another file system" % clean(path))
                             else:
                                 todo.append(path)
                                 self.total["folders"] += 1
                         self.entry(path, entry, info)
             except OSError as error:
-                self.gaps.append("%s: %s" % (here, error.strerror))
-        return "%d folders not readable or other file systems, such as %s" % (len(self.gaps), self.gaps[0]) if self.gaps else ""
+                self.gaps.append("%s: %s" % (clean(here), error.strerror))
+        return "%d gaps, such as %s" % (len(self.gaps), self.gaps[0]) if self.gaps else ""
 
     def entry(self, path, entry, info):
         """Take in one entry."""
-        mode, folder = info.st_mode, stat.S_ISDIR(info.st_mode)
-        if stat.S_ISREG(mode):
+        mode, folder, regular = info.st_mode, stat.S_ISDIR(info.st_mode), stat.S_ISREG(info.st_mode)
+        if regular:
             self.total["files"] += 1
             self.total["bytes"] += info.st_size
             self.total["newest"] = max(self.total["newest"], int(info.st_mtime))
         row = [clean(path), stat.S_IMODE(mode), info.st_uid, info.st_gid, info.st_size, int(info.st_mtime)]
         open_to_all = mode & 0o002 and not stat.S_ISLNK(mode) and not (folder and mode & 0o1000)
-        set_id = stat.S_ISREG(mode) and mode & 0o6000
-        if (open_to_all or set_id) and len(self.odd) < 5000:
-            self.odd.append(row + ["folder" if folder else "file"])
-        if stat.S_ISREG(mode) and MODEL.search(entry.name):
-            if len(self.models) < self.spec["models"]:
-                self.models.append([row, look_at(entry.path, entry.name, info)])
-            elif len(self.models) == self.spec["models"]:
-                self.gaps.append("more than %d model files" % self.spec["models"])
-                self.models.append(None)
-        if stat.S_ISREG(mode) and entry.name in MANIFESTS:
-            try:
-                self.manifests[clean(path)] = manifest(self.files, path)
-            except Unread as unread:
-                self.manifests[clean(path)] = unread.status
+        device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        if open_to_all or device or regular and mode & 0o6000:
+            self.within(self.odd, "odd", row + ["folder" if folder else "file" if regular else "device" if device else "other"])
+        if regular and MODEL.search(entry.name):
+            self.within(self.models, "models", [row, None])
+            if self.models and self.models[-1][0] is row:
+                self.models[-1][1] = look_at(entry.path, entry.name)
+        if regular and entry.name in MANIFESTS:
+            self.manifests[clean(path)] = manifest(entry.path)
+
+    def within(self, rows, kind, row):
+        """Add a row, or once say that there are more than its limit."""
+        limit = self.left.get(kind, ODD_LIMIT)
+        if len(rows) < limit:
+            rows.append(row)
+        elif not any(kind in gap for gap in self.gaps if gap.startswith("more than")):
+            self.gaps.append("more than %d %s" % (limit, kind))
 
 
 def clean(path):
-    """A path as text without lone surrogates."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path of this system as text without lone surrogates."""
+    return text(os.fsencode(path))
 
 
 @reader("data")
 def read_data(files, spec):
     """A row per data folder of the request: what is in it, what is odd, its model files and manifests. Metadata and first 16 bytes only."""
+    if ARCHIVE:
+        raise Unread("absent", "not recorded")
     rows = []
     for entry in DATA:
-        path, network = entry["path"], entry["network"]
-        row = {"path": path, "kind": entry["kind"], "why": "", "status": "ok"}
+        row = {"path": entry["path"], "kind": entry["kind"], "why": "", "status": "ok"}
         rows.append(row)
+        mounts = files.mounts
+        if entry["network"]:  # this one host reads it, but starts no mount for it
+            files.mounts = {m: k for m, k in mounts.items() if k == "autofs"}
+        files.folders = {"/": "/"}
         try:
-            mounts = files.mounts
-            if network:
-                files.mounts, files.folders = {m: k for m, k in mounts.items() if k == "autofs"}, {"/": "/"}
-            try:
-                real = files.resolve(path)
-                info = files.lstat(real)
-                if info["type"] != "dir":
-                    raise Unread("failed", "not a folder")
-                walk = Walk(files, path, spec)
-                row["why"] = walk.run(real, network)
-            finally:
-                if network:
-                    files.mounts, files.folders = mounts, {"/": "/"}
+            real = files.resolve(os.fsdecode(entry["path"].encode("utf-8", "surrogatepass")))
+            info = files.lstat(real)
+            if info["type"] != "dir":
+                raise Unread("failed", "not a folder")
+            walk = Walk(files, spec, len(DATA))
+            row["why"] = walk.run(real)
         except Unread as unread:
             row["status"], row["why"] = ("skipped" if "network file system" in unread.detail else unread.status), unread.detail
             continue
         except OSError as error:
-            problem = why(error)
-            row["status"], row["why"] = problem.status, problem.detail
+            row["status"], row["why"] = why(error).status, why(error).detail
             continue
+        finally:
+            files.mounts, files.folders = mounts, {"/": "/"}
         row.update(
             walk.total, real=clean(real), mode=info["mode"], uid=info["uid"], gid=info["gid"], odd=walk.odd, manifests=walk.manifests
         )
-        row["models"] = [model for model in walk.models if model]
+        row["models"] = walk.models
     return dump(rows)

@@ -4,21 +4,22 @@
 import json
 
 from fleet_audit.probe.node.base import ARCHIVE, Unread, dump, reader
-from fleet_audit.probe.node.redact import redact
+from fleet_audit.probe.node.redact import WORD, is_secret, redact, reduced
 
 TEXT_LIMIT = 2000
 
 
-def pruned(value, depth=0):
-    """A JSON value without secrets, with limits on depth, length and width."""
+def pruned(value, key="", depth=0):
+    """A JSON value without secrets, those that only their key betrays included, with limits on depth, length and width."""
     if isinstance(value, str):
-        return redact(value[:TEXT_LIMIT])
+        value, bare = value[:TEXT_LIMIT], key.rpartition(".")[2]
+        return reduced(value) if WORD.search('"%s"' % bare) and is_secret(bare, value) else redact(value)
     if isinstance(value, (list, dict)) and depth > 8:
         return None
     if isinstance(value, list):
-        return [pruned(v, depth + 1) for v in value[:500]]
+        return [pruned(v, key, depth + 1) for v in value[:500]]
     if isinstance(value, dict):
-        return {redact(k[:200]): pruned(v, depth + 1) for k, v in sorted(value.items())[:500]}
+        return {redact(k[:200]): pruned(v, k, depth + 1) for k, v in sorted(value.items())[:500]}
     return value
 
 
@@ -44,7 +45,7 @@ def read_json(files, spec):
                     raise Unread("truncated", "longer than its limit")
                 document = json.loads(data.decode("utf-8", "replace"))
                 found = ((name, at(document, name)) for name in spec["keep"])
-                rows[path] = {"values": {name: pruned(value) for name, (there, value) in found if there}}
+                rows[path] = {"values": {name: pruned(value, name) for name, (there, value) in found if there}}
             except Unread as unread:
                 rows[path] = {"status": unread.status, "detail": unread.detail}
             except (ValueError, RecursionError):
