@@ -113,7 +113,7 @@ class Bundle:
         for path, entry in document.items():
             if not isinstance(entry, dict):
                 raise NotUnderstood(f"{source.id}: {path}: not an object")
-            if "status" in entry and set(entry) <= {"status", "detail"}:
+            if "status" in entry and set(entry) <= {"status", "detail", "user"}:
                 if entry["status"] != Status.ABSENT:
                     self.gap(source, f"{path} {entry['status']}: {entry.get('detail', '')}")
                 continue

@@ -31,7 +31,7 @@ def read_colon(files, spec):
     """Lines of fields between colons; those of `secret` reduced to a state, those of `drop` emptied."""
     data = files.read(spec["paths"][0], spec["cap"])
     lines = []
-    for line in text(data).splitlines():
+    for line in text(data).rstrip("\n").split("\n"):
         fields = line.split(":")
         for place in spec.get("secret", ()):
             if place < len(fields):
@@ -40,17 +40,19 @@ def read_colon(files, spec):
             if place < len(fields):
                 fields[place] = ""
         lines.append(":".join(fields[: spec["fields"]]))
-    return "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")
+    return "".join(line + "\n" for line in lines if line).encode("utf-8", "backslashreplace")
 
 
 def accounts(files):
     """[(name, uid, home)] of the local accounts, each home once."""
     found, homes = [], set()
-    for line in text(files.read("/etc/passwd", 4 << 20)).splitlines():
+    for line in text(files.read("/etc/passwd", 4 << 20)).split("\n"):
         fields = line.split(":")
         if len(fields) < 7 or not fields[2].isdigit() or not fields[5].startswith("/") or len(fields[5]) < 2:
             continue
-        if fields[5] not in homes and len(found) < HOME_LIMIT:
+        if fields[5] not in homes:
+            if len(found) >= HOME_LIMIT:
+                raise Unread("truncated", "more than %d homes" % HOME_LIMIT)
             homes.add(fields[5])
             found.append((fields[0], int(fields[2]), os.path.normpath(fields[5])))
     return found

@@ -101,7 +101,9 @@ class Files:
                 found = [base.rstrip("/") + "/" + part for base in found]
                 continue
             step = []
-            for base in found[:4096]:
+            if len(found) > 4096:
+                raise Unread("truncated", "more than 4096 folders fit %s" % pattern)
+            for base in found:
                 try:
                     names = os.listdir(self.root + self.resolve(base))
                 except OSError as error:

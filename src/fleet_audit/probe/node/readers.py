@@ -54,6 +54,20 @@ def containing(data, spec):
     return b"\n".join(lines[:1] + [line for line in lines[1:] if words.search(line)])
 
 
+def matches(files, patterns, rows, among):
+    """Paths that fit; a pattern that could not be looked at is a row of its own if it is one `among` several."""
+    for pattern in patterns:
+        try:
+            found = files.glob(pattern)
+        except Unread as unread:
+            if among == 1:
+                raise
+            rows[pattern] = {"status": unread.status, "detail": unread.detail}
+            continue
+        for path in found:
+            yield path
+
+
 @reader("file")
 def read_file(files, spec):
     """The first of `paths` that is there."""
@@ -73,9 +87,12 @@ def read_files(files, spec):
     """{path: {"text": ...} or {"status", "detail"}} of all that match."""
     rows, left, patterns = {}, spec["cap"], list(spec["globs"])
     while patterns:
-        for path in files.glob(patterns.pop(0)):
-            if path in rows or len(rows) > FOLLOW_LIMIT and "follow" in spec:
+        for path in matches(files, [patterns.pop(0)], rows, len(spec["globs"])):
+            if path in rows:
                 continue
+            if len(rows) > FOLLOW_LIMIT and "follow" in spec:
+                rows[path] = {"status": "truncated", "detail": "more than %d files are included" % FOLLOW_LIMIT}
+                return dump(rows)
             try:
                 data = files.read(path, min(left, spec.get("cap_each", left)))
                 if len(data) > min(left, spec.get("cap_each", left)):
@@ -94,12 +111,11 @@ def read_files(files, spec):
 def read_stat(files, spec):
     """{path: metadata or {"status", "detail"}}; never a content."""
     rows = {}
-    for pattern in spec["globs"]:
-        for path in files.glob(pattern):
-            try:
-                rows[path] = files.lstat(path)
-            except Unread as unread:
-                rows[path] = {"status": unread.status, "detail": unread.detail}
+    for path in matches(files, spec["globs"], rows, len(spec["globs"])):
+        try:
+            rows[path] = files.lstat(path)
+        except Unread as unread:
+            rows[path] = {"status": unread.status, "detail": unread.detail}
     return dump(rows)
 
 
@@ -107,20 +123,19 @@ def read_stat(files, spec):
 def read_attrs(files, spec):
     """{folder: {attribute: text, null if not there, {"status", "detail"} if unreadable}}; for sysfs."""
     rows = {}
-    for pattern in spec["globs"]:
-        for folder in files.glob(pattern):
-            row = rows.setdefault(folder, {})
-            for name in spec.get("names", ()):
-                try:
-                    row[name] = text(files.read(folder + "/" + name, 4096)[:4096]).rstrip("\n\0 ")
-                except Unread as unread:
-                    row[name] = None if unread.status == "absent" else {"status": unread.status, "detail": unread.detail}
-            for name in spec.get("links", ()):
-                try:
-                    link = files.lstat(folder + "/" + name)["link"]
-                    row[name] = None if link is None else link.rpartition("/")[2]
-                except Unread as unread:
-                    row[name] = None if unread.status == "absent" else {"status": unread.status, "detail": unread.detail}
+    for folder in matches(files, spec["globs"], rows, len(spec["globs"])):
+        row = rows.setdefault(folder, {})
+        for name in spec.get("names", ()):
+            try:
+                row[name] = text(files.read(folder + "/" + name, 4096)[:4096]).rstrip("\n\0 ")
+            except Unread as unread:
+                row[name] = None if unread.status == "absent" else {"status": unread.status, "detail": unread.detail}
+        for name in spec.get("links", ()):
+            try:
+                link = files.lstat(folder + "/" + name)["link"]
+                row[name] = None if link is None else link.rpartition("/")[2]
+            except Unread as unread:
+                row[name] = None if unread.status == "absent" else {"status": unread.status, "detail": unread.detail}
     return dump(rows)
 
 

@@ -10,7 +10,7 @@ WORD = re.compile(
     r"(?i)(?<!by)(?<!com)pass(?:word|wd|phrase|code)?s?(?![a-z])|passwd|pwd(?![a-z])|secret(?!:[\w-]+:\d+>)|token(?!iz)|api[_-]?key|access[_-]?key|account[_-]?key|"
     r"(?<!<secret:)private[_-]?key|auth[_-]?key|session[_-]?key|encryption[_-]?key|shared[_-]?key|key-data|credential|requirepass|masterauth|bindpw|"
     r"rootpw|authtok|\bpsk|authorization|auth_string|connection[_-]?string|\bdsn\b|sql_alchemy_conn|fernet_key|cookie|"
-    r"""(?<=["'])auth(?=["'])|(?<![a-z])_auth\b"""
+    r"""(?<=["'])auth(?=["'])|(?<![a-z])_auth\b|(?<![\w.-])auth(?=[ \t]{0,9}=[ \t]{0,9}["'])|fastopen_key"""
 )
 TOKENS = (
     ("private-key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)"),
@@ -57,7 +57,7 @@ HARMLESS = re.compile(
 OF_A_FILE = re.compile(r"(?i)(?:file|path|dir|folder|pem|crt|cert)$")
 NO_SECRET = re.compile(
     r"(?i)(?:^|[_.-])(?:type|mode|class|ttl|timeout|lifetime|expiry|expires?|length|len|min|max|name|header|url|uri|policy|provider|count|"
-    r"rounds|days|age|process|source|helper|store)$"
+    r"rounds|days|age|process|source|helpers?|store)$"
 )
 KEY = re.compile(r"[\w.-]*")
 AT_START = re.compile(r"""[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?["']?$""")

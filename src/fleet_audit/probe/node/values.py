@@ -25,11 +25,14 @@ def pruned(value, key="", depth=0):
 
 def at(document, path):
     """(whether it is there, the value at a dotted path)."""
-    for name in path.split("."):
-        if not isinstance(document, dict) or name not in document:
-            return False, None
+    while isinstance(document, dict):
+        if path in document:  # also a key that holds dots itself
+            return True, document[path]
+        name, dot, path = path.partition(".")
+        if not dot or name not in document:
+            break
         document = document[name]
-    return True, document
+    return False, None
 
 
 @reader("json")
