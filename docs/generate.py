@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +20,21 @@ NOTE = "<!-- Written by docs/generate.py: change the code, then run `make docs`.
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """(file, text) of every generated page."""
+    """(file, text) of every generated page, and of the README with the help that is printed."""
+    yield "../../README.md", _readme()
     yield "report.schema.json", json.dumps(SCHEMA, indent=1, sort_keys=True) + "\n"
     yield "check.schema.json", json.dumps(CheckFile.model_json_schema(), indent=1, sort_keys=True) + "\n"
     yield "tables.md", _tables()
     yield "checks.md", _checks()
+
+
+def _readme() -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "from fleet_audit.cli.main import main; main()", "run", "--help"],
+        env=os.environ | {"COLUMNS": "100"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    before, _, rest = (HERE / "../../README.md").read_text(encoding="utf-8").partition("<!-- help -->")
+    return f"{before}<!-- help -->\n```\n{done.stdout}```\n<!-- /help -->{rest.partition('<!-- /help -->')[2]}"
 
 
 def _tables() -> str:
@@ -60,7 +72,7 @@ def main() -> int:
         path = HERE / name
         if "--check" in sys.argv[1:]:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
-                stale.append(str(path))
+                stale.append(str(path.resolve()))
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -163,7 +163,7 @@ BAD_INPUT = {
     "file instead of checks": (["run", "--checks", "good.ini"], "good.ini: a folder of checks is wanted"),
     "output that may not be written": (["run", "-o", "/proc/x.html"], "it cannot be written"),
     "archive into a file": (["record", "localhost", "good.ini"], "no empty folder"),
-    "resume without a run": (["run", "--resume", "--store", "fresh"], "no interrupted run"),
+    "resume without a run": (["run", "--resume", "--store", "begun"], "no interrupted run"),
     "no such table": (["facts", "show", "nope"], "no table is named 'nope'"),
     "no such host to record": (["record", "zzz", "out", "-i", "good.ini"], "zzz"),
     "vault password file": (["run", "good.ini", "--vault-password-file", "nowhere"], "nowhere"),

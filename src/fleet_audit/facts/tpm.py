@@ -95,10 +95,12 @@ def parse_pcrs(evidence: Bundle) -> Iterable[TpmPcr]:
     if not banks and "/sys/class" not in evidence.entries(SYSFS):
         raise Unread(f"{SYSFS.id}: no /sys/class")
     for path, entry in banks.items():
+        if not (known := re.fullmatch(r"/sys/class/tpm/(tpm\d+)/pcr-sha256", path, re.ASCII)):
+            raise NotUnderstood(f"{PCRS.id}: a folder that is no TPM's")
         for name, content in sorted(entry.items(), key=lambda item: (len(item[0]), item[0])):
             digest = content.strip().lower() if isinstance(content, str) else ""
             if re.fullmatch(r"[0-9a-f]{64}", digest) and (number := integer(name)) is not None:
-                yield TpmPcr(path.split("/")[4], number, digest)
+                yield TpmPcr(known[1], number, digest)
             elif content is not None:
                 evidence.gap(PCRS, f"{path}/{name} was not read")
 
