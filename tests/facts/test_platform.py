@@ -84,6 +84,8 @@ def test_pcrs() -> None:
     none = run(PCRS, {tpm.PCRS.id: js({}), SYSFS.id: CLASSES})
     assert (none.coverage, none.rows) == (Coverage.COMPLETE, ())
     assert run(PCRS, {tpm.PCRS.id: js({}), SYSFS.id: NO_SYSFS}).coverage is Coverage.NONE
+    for odd in ("a", "/sys/class/tpm/x/pcr-sha256"):  # found by hypothesis: a folder that is no TPM's
+        assert run(PCRS, {tpm.PCRS.id: js({odd: {"0": digest}}), SYSFS.id: CLASSES}).coverage is Coverage.NONE
     never_emptier(PCRS, {tpm.PCRS.id: js({"/sys/class/tpm/tpm0/pcr-sha256": {"0": digest}}), SYSFS.id: CLASSES})
 
 
