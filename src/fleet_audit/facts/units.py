@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fleet_audit.facts.base import Bundle, NotUnderstood, Table
+from fleet_audit.facts.texts import lines
 from fleet_audit.model import Source, SourceId, Status
 
 UNITS = Source(
@@ -40,7 +41,7 @@ class SystemdStart:
 
     name: Annotated[str, "Unit, as the link is named"]
     wanted_by: Annotated[str | None, "Unit that starts it, such as multi-user.target; NULL for a mask"]
-    masked: Annotated[bool, "The link leads to /dev/null: it cannot be started"]
+    masked: Annotated[bool, "A link to /dev/null, or an empty file: it cannot be started"]
     site: Annotated[bool, "The link lies in /etc: enabled here, not by the vendor alone"]
 
 
@@ -53,7 +54,7 @@ def parse_units(evidence: Bundle) -> Iterable[SystemdUnit]:
     if evidence.item(UNITS).status is Status.SKIPPED:
         return
     found = False
-    for line in evidence.body(UNITS).splitlines():
+    for line in lines(evidence, UNITS):
         words = line.split(None, 4)
         if len(words) < 4 or "." not in words[0] or words[1] not in _LOAD or words[2] not in _ACTIVE:
             evidence.gap(UNITS, "a line that is no unit")
@@ -65,19 +66,23 @@ def parse_units(evidence: Bundle) -> Iterable[SystemdUnit]:
 
 
 def parse_starts(evidence: Bundle) -> Iterable[SystemdStart]:
-    """A row per link."""
+    """A row per link, and per mask."""
     there = evidence.entries(LINKS)
+    if "/etc/systemd/system" not in evidence.document(LINKS):
+        raise NotUnderstood(f"{LINKS.id}: not said whether there is a folder of units")
     if "/etc/systemd/system" not in there:
         return
-    for path, entry in there.items():
-        folder, _, name = path.rpartition("/")
-        if entry.get("type") != "link":
-            continue
-        site = path.startswith("/etc/")
-        if folder.endswith((".wants", ".requires")):
-            yield SystemdStart(name, folder.rpartition("/")[2].rpartition(".")[0], False, site)
-        elif entry.get("link") == "/dev/null":
-            yield SystemdStart(name, None, True, site)
+    yield from dict.fromkeys(row for path, entry in there.items() if (row := _start(path, entry)))
+
+
+def _start(path: str, entry: dict[str, Any]) -> SystemdStart | None:
+    """What a path says, if it starts or masks a unit; an empty file masks too. /lib and /usr/lib may be one folder."""
+    folder, _, name = path.rpartition("/")
+    site = path.startswith("/etc/")
+    if folder.endswith((".wants", ".requires")):
+        return SystemdStart(name, folder.rpartition("/")[2].rpartition(".")[0], False, site) if entry.get("type") == "link" else None
+    empty = entry.get("type") == "file" and entry.get("size") == 0 and "." in name
+    return SystemdStart(name, None, True, site) if empty or entry.get("link") == "/dev/null" else None
 
 
 TABLES = (

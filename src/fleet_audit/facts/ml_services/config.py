@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What configuration files of services on the host itself say of their login: read only where they decide."""
+
+from __future__ import annotations
+
+from fleet_audit.facts.accounts.local import PASSWD
+from fleet_audit.facts.base import Bundle, NotUnderstood, Unread, integer
+from fleet_audit.facts.ml_services.auth import Process, Verdict
+from fleet_audit.facts.ml_services.known import Known
+from fleet_audit.facts.ml_services.settings import FILES, HOMES, MlSetting, settings_of
+from fleet_audit.model import Source
+
+
+class Files:
+    """What configuration files say of a service's login; read only where they decide."""
+
+    def __init__(self, evidence: Bundle) -> None:
+        self._evidence = evidence
+        self._read: dict[str, tuple[dict[str, list[MlSetting]], bool]] = {}
+
+    def _settings(self, source: Source) -> tuple[dict[str, list[MlSetting]], bool]:
+        """({file: settings}, whether all were read)."""
+        if source.id not in self._read:
+            known, found = len(self._evidence.gaps), dict[str, list[MlSetting]]()
+            try:
+                for path, entry in self._evidence.entries(source).items():
+                    found[path] = list(settings_of(self._evidence, source, path, entry))
+            except (Unread, NotUnderstood) as error:
+                self._evidence.gaps.append(str(error))
+            self._read[source.id] = found, len(self._evidence.gaps) == known
+        return self._read[source.id]
+
+    def say(self, known: Known, process: Process) -> Verdict:
+        """What they say of the login of a service that runs on the host itself."""
+        if process.container or process.contained or known.id not in ("jupyter", "redis", "elasticsearch"):
+            return None, None
+        found, whole = self._settings(FILES)
+        mine = [setting for settings in found.values() for setting in settings if setting.service == known.id]
+        if known.id == "jupyter":
+            user = self._user(process.uid)
+            homes, homes_whole = self._settings(HOMES)
+            mine += [
+                setting for settings in homes.values() for setting in settings if setting.service == "jupyter" and setting.user_name == user
+            ]
+            return _jupyter(mine, whole and homes_whole and user is not None)
+        return (_redis if known.id == "redis" else _elasticsearch)(mine, whole)
+
+    def _user(self, uid: int) -> str | None:
+        """The local account of a user id: only such homes are looked at."""
+        try:
+            lines = self._evidence.body(PASSWD).splitlines()
+        except Unread as error:
+            self._evidence.gaps.append(str(error))
+            return None
+        return next((words[0] for line in lines if len(words := line.split(":")) > 5 and integer(words[2]) == uid), None)
+
+
+def _jupyter(settings: list[MlSetting], whole: bool) -> Verdict:
+    """A password or a token that is set, both turned off, or the default: a token that is made at each start."""
+    last = {".".join(setting.key.split(".")[-2:]): setting for setting in settings}
+    secrets = [setting for key, setting in last.items() if key.endswith((".password", ".hashed_password", ".token"))]
+    if given := [setting for setting in secrets if setting.value]:
+        return True, f"{given[0].key} in {given[0].file}"
+    if unknown := [setting for setting in secrets if setting.value is None]:
+        return None, f"{unknown[0].key} in {unknown[0].file} is computed"
+    if off := [setting for setting in secrets if setting.key.endswith(".token")]:
+        return False, f"{off[0].key} is empty in {off[0].file}"
+    if any(key.endswith((".identity_provider_class", ".login_handler_class", ".allow_unauthenticated_access")) for key in last):
+        return None, "its configuration changes how it logs in"
+    return (True, "vendor's default (a token); neither command line nor configuration files change it") if whole else (None, None)
+
+
+def _redis(settings: list[MlSetting], whole: bool) -> Verdict:
+    """`requirepass` or users; without them none, where one file, read in full, is the whole configuration."""
+    keys = {setting.key: setting for setting in settings}
+    files = sorted({setting.file for setting in settings})
+    if len(files) != 1 or not whole:
+        return None, None
+    if "requirepass" in keys:
+        known = (keys["requirepass"].value or "").startswith("<secret:default:")
+        return (
+            not known and bool(keys["requirepass"].value)
+        ), f"requirepass in {files[0]}{' is a publicly known default' if known else ''}"
+    if keys.keys() & {"include", "aclfile", "user"}:
+        return None, f"users or other files in {files[0]}"
+    return False, f"neither requirepass nor users in {files[0]}"
+
+
+def _elasticsearch(settings: list[MlSetting], whole: bool) -> Verdict:
+    """`xpack.security.enabled` or `plugins.security.disabled`; what is not set depends on the version."""
+    for setting in settings:
+        if setting.key in ("xpack.security.enabled", "plugins.security.disabled") and setting.value in ("true", "false"):
+            return (setting.value == "true") == (
+                setting.key == "xpack.security.enabled"
+            ), f"{setting.key}: {setting.value} in {setting.file}"
+    return None, None
