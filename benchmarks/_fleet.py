@@ -25,7 +25,9 @@ PROGRAM = (sys.executable, "-P", "-c", "from fleet_audit.cli.main import main; m
 
 def environment(home: Path) -> dict[str, str]:
     """This environment, with the checkout's code and nothing of the user's own configuration."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "FLEET_AUDIT_", "SSH_", "XDG_"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "FLEET_AUDIT_", "SSH_", "XDG_", "PYTHON"))
+    }  # bytecode is cached, as installed
     return kept | {"PYTHONPATH": str(ROOT / "src"), "HOME": str(home), "LC_ALL": "C.UTF-8"}
 
 
@@ -64,17 +66,21 @@ class Fleet:
         cost = measure(self.lab.command(argv), env or self.env, log=self.folder / "log")
         return cost, self.nodes.cpu() - before if self.nodes else None
 
-    def audit(self, names: Sequence[str], concurrency: int | None = None, *, silent: int = 0) -> Audit:
-        """Audit some of the hosts into a new store; `silent` is how many are known not to answer."""
+    def audit(self, names: Sequence[str], concurrency: int | None = None, *, silent: int = 0, everything: bool = False) -> Audit:
+        """Audit some of the hosts into a new store, or only collect `everything` from them.
+
+        `silent` is how many are known not to answer.
+        """
         store = self.folder / "store"
-        argv = [*PROGRAM, "run", str(self.inventory(names)), "-b", "--store", str(store), "-q"]
+        what = ["collect", "--all"] if everything else ["run"]
+        argv = [*PROGRAM, *what, str(self.inventory(names)), "-b", "--store", str(store), "-q"]
         argv += ["--concurrency", str(concurrency)] if concurrency else []
         for extra in self.folders:
             argv += ["--checks", str(extra)]
         cost, node_cpu = self.measure(argv)
         runs = list((store / "runs").glob("*/run.json"))
         if cost.code not in (0, 1, 3) or not runs:
-            raise RuntimeError(f"fleet-audit run ended with {cost.code}: {(self.folder / 'log').read_text()[-2000:]}")
+            raise RuntimeError(f"fleet-audit {what[0]} ended with {cost.code}: {(self.folder / 'log').read_text()[-2000:]}")
         file = json.loads(runs[0].read_bytes())
         with gzip.open(runs[0].with_name("evidence.jsonl.gz")) as lines:
             evidence = [json.loads(line) for line in lines]

@@ -85,35 +85,35 @@ def run() -> Result:
         audits += [hosts.audit(hosts.names) for _ in range(ROUNDS)]
         with peak.watching(hosts.nodes):
             hosts.audit(hosts.names)
-        alone = _alone(hosts, audits[0])
+        commands = alone(hosts, audits[0])
         counted, workload = hosts.nodes is not None, hosts.workload
     costs: list[dict[str, Any]] = [next(iter(a.file["hosts"].values()))["costs"] for a in audits]
     probe = [c["cpu_self"] + c["cpu_children"] for c in costs]
-    own = median(probe) - sum(alone.values())
+    own = median(probe) - sum(commands.values())
     told = median([(c["rss_kib"] + c["rss_children_kib"]) / 1024 for c in costs])
     memory = peak.mib if counted else told
     everything = [a.node_cpu or 0.0 for a in audits] if counted else probe
     detail = [
         f"{workload}; a host with {PACKAGES} packages, {len(audits[0].file['sources'])} sources asked for",
         f"CPU of probe and commands, as reported: {spread(probe)}",
-        f"commands run alone: {sum(alone.values()):.3f} s ({', '.join(f'{n} {s:.3f}' for n, s in alone.items()) or 'none'})",
+        f"commands run alone: {sum(commands.values()):.3f} s ({', '.join(f'{n} {s:.3f}' for n, s in commands.items()) or 'none'})",
         f"the probe's own share: {own:.3f} s (bar {OWN_BAR:g})",
         f"peak memory of all processes of login and probe together: {memory:.0f} MiB (bar {MEMORY_BAR:g}); "
         f"reported: probe and its largest child {told:.0f} MiB",
     ]
     if counted:
         detail.insert(2, f"CPU of everything on the node, sshd, PAM and sudo included: {spread(everything)}")
-    detail += ["by source (cpu s, wall s, bytes):", *_sources(audits)]
+    detail += ["by source (cpu s, wall s, bytes):", *by_source(audits)]
     return at_most("node", median(everything), 0.5, "CPU s", detail, also=own <= OWN_BAR and memory <= MEMORY_BAR)
 
 
-def _alone(hosts: Fleet, audit: Audit) -> dict[str, float]:
+def alone(hosts: Fleet, audit: Audit) -> dict[str, float]:
     """CPU of each command that the probe ran there, run by itself."""
     from fleet_audit.facts import sources
-    from fleet_audit.probe import node
+    from fleet_audit.probe.node import base as node
 
     found = {}
-    for name, status, _, code, *_ in _records(audit):
+    for name, status, _, code, *_ in records(audit):
         source = sources()[name]
         if source.reader == "command" and (status == "ok" or code is not None):
             request = json.dumps([source.args["argv"], list(node.PATH), dict(node.ENV), ROUNDS])
@@ -122,16 +122,16 @@ def _alone(hosts: Fleet, audit: Audit) -> dict[str, float]:
     return found
 
 
-def _records(audit: Audit) -> list[list[Any]]:
+def records(audit: Audit) -> list[list[Any]]:
     """[source, status, detail, exit, sha256, size, seconds, cpu] of the one host."""
-    records: list[list[Any]] = audit.evidence[0]["records"]
-    return records
+    found: list[list[Any]] = audit.evidence[0]["records"]
+    return found
 
 
-def _sources(audits: list[Audit]) -> list[str]:
+def by_source(audits: list[Audit]) -> list[str]:
     """A line for each source, dearest first."""
     rows = []
-    for index, (name, status, *_) in enumerate(_records(audits[0])):
-        each = [_records(audit)[index] for audit in audits]
+    for index, (name, status, *_) in enumerate(records(audits[0])):
+        each = [records(audit)[index] for audit in audits]
         rows.append((median([r[7] for r in each]), median([r[6] for r in each]), each[0][5], name, status))
     return [f"  {cpu:.4f} {wall:.4f} {size:>8} {name} ({status})" for cpu, wall, size, name, status in sorted(rows, reverse=True)]

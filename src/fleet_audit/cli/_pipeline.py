@@ -105,7 +105,9 @@ def evaluate(
     from fleet_audit.model import HostName
     from fleet_audit.tables import write_rows
 
-    facts = extract.build(draft.evidence.values(), groups, expected, tables(), draft.store.objects)
+    asked = set(draft.head["sources"])
+    read = {name: table for name, table in tables().items() if all(source.id in asked for source in table.sources)}
+    facts = extract.build(draft.evidence.values(), groups, expected, read, draft.store.objects)
     facts.save(draft.folder / "facts")
     facts.connection.close()
     done = Evaluator(

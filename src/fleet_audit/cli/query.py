@@ -35,7 +35,7 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
     if unknown := sorted(parsed.tables - known):
         raise FleetAuditError(f"no table is named {unknown[0]!r}; `fleet-audit facts list` shows them")
     run = _pipeline.open_store(store_folder).find(run_name, stage="evaluated")
-    facts = Facts.load(tables(), run.facts(), only=sorted(parsed.tables & set(tables())))
+    facts = Facts.load({name: tables()[name] for name in sorted(parsed.tables & set(tables()))}, run.facts())
     facts.connection.execute("SET max_execution_time=60000").fetchall()
     facts.lock()
     try:
@@ -47,7 +47,7 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
     missing: dict[str, list[str]] = {}
     for host, states in sorted(facts.coverage().items()):
         for table in sorted(parsed.tables & set(tables())):
-            state, reason = states.get(table, ("none", "not read"))
+            state, reason = states.get(table, ("none", "not asked for: `fleet-audit collect --all` reads everything"))
             if state != "complete":
                 missing.setdefault(table, []).append(f"{host} ({state}: {reason})")
     for table, hosts in missing.items():

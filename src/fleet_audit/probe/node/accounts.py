@@ -44,18 +44,31 @@ def read_colon(files, spec):
 
 
 def accounts(files):
-    """[(name, uid, home)] of the local accounts, each home once."""
-    found, homes = [], set()
-    for line in text(files.read("/etc/passwd", 4 << 20)).split("\n"):
-        fields = line.split(":")
-        if len(fields) < 7 or not fields[2].isdigit() or not fields[5].startswith("/") or len(fields[5]) < 2:
-            continue
-        if fields[5] not in homes:
-            if len(found) >= HOME_LIMIT:
-                raise Unread("truncated", "more than %d homes" % HOME_LIMIT)
-            homes.add(fields[5])
-            found.append((fields[0], int(fields[2]), os.path.normpath(fields[5])))
-    return found
+    """[(name, uid, home)] of the local accounts whose home is there, each home once; read once for all sources."""
+    if files.accounts is None:
+        found = {}
+        for line in text(files.read("/etc/passwd", 4 << 20)).split("\n"):
+            fields = line.split(":")
+            if len(fields) < 7 or not fields[2].isdigit() or not fields[5].startswith("/") or len(fields[5]) < 2:
+                continue
+            home = os.path.normpath(fields[5])
+            if home not in found and is_there(files, home):
+                found[home] = (fields[0], int(fields[2]), home)
+        files.accounts = list(found.values())
+    if len(files.accounts) > HOME_LIMIT:
+        raise Unread("truncated", "more than %d homes" % HOME_LIMIT)
+    return files.accounts
+
+
+def is_there(files, home):
+    """Whether a home exists; True where it cannot be told, so that what is read there says why not."""
+    try:
+        os.lstat(files.root + files.resolve(home))
+    except OSError as error:
+        return why(error).status != "absent"
+    except Unread:
+        pass
+    return True
 
 
 def open_in_home(files, home, name, uids):

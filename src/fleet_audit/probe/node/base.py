@@ -2,10 +2,12 @@
 """What all parts of the program share."""
 
 import errno
+import gc
 import json
 import time
 
 
+gc.disable()  # it lives for a second, and makes no cycles worth looking for
 SOURCES = json.loads(globals().get("SOURCES") or "{}")
 NVML_SHA256 = globals().get("NVML_SHA256") or ""
 ARCHIVE = globals().get("ARCHIVE")  # a recorded node's folder: set by the archive transport alone

@@ -34,6 +34,7 @@ class Files:
         self.root = ARCHIVE["root"] if ARCHIVE else ""
         self.mounts = {} if ARCHIVE else network_mounts()
         self.folders = {"/": "/"}
+        self.accounts = None  # of `accounts.accounts`, once they were read
 
     def resolve(self, path, depth=0):
         """The real path inside the root, links followed; raises Unread before it touches a network mount."""

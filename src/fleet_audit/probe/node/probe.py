@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parent: starts what is ready, collects what comes, gives up what takes too long."""
 
+import errno
 import json
 import os
 import resource
@@ -14,7 +15,6 @@ from fleet_audit.probe.node.base import (
     ARCHIVE,
     CLOCK,
     DATA,
-    FLUSH_AFTER,
     NVML_SHA256,
     READERS,
     SOURCES,
@@ -25,6 +25,7 @@ from fleet_audit.probe.node.base import (
     why,
 )
 from fleet_audit.probe.node.children import Libc, be_gentle, children, cpu_of, peak_kib, start
+from fleet_audit.probe.node.frames import Frames
 from fleet_audit.probe.node.nvml import nvml
 from fleet_audit.probe.node.readers import containing, kept, secretless
 from fleet_audit.probe.node.work import work
@@ -34,7 +35,7 @@ class Probe:
     """The parent: starts what is ready, collects what comes, gives up what takes too long."""
 
     def __init__(self, request):
-        self.nonce = request["nonce"]
+        self.frames = Frames(request["nonce"])
         self.budget = request["budget"]
         self.end = CLOCK + self.budget["seconds"]
         self.notes = []
@@ -43,26 +44,18 @@ class Probe:
         self.specs = {s: SOURCES[s] for s in asked}
         self.instead_of = {spec["otherwise"]: name for name, spec in self.specs.items() if "otherwise" in spec}
         self.status = {}  # source -> status, once decided
+        self.todo = dict(self.specs)  # what is neither settled nor under way
+        self.changed = True  # something was settled since `schedule` looked
+        self.programs = None  # those of the asked commands that are on the path
         self.exists = {}  # path -> True, False; missing while unasked
         self.running = []
         self.raw = 0
         self.worker_jobs = []
-        self.out, self.flushed = bytearray(), CLOCK
+        self.spent = 0.0  # CPU seconds of children that have ended
         self.nvml_blob, self.nvml_need, self.incoming = None, 0, bytearray()
         self.pid1 = cpu_of(1)
 
-    # Output
-
-    def write(self, data):
-        """Frames leave together: each packet costs the controller more than the bytes in it."""
-        self.out += data
-        if len(self.out) >= 1 << 16:
-            self.flush()
-
-    def flush(self):
-        while self.out:
-            del self.out[: os.write(1, self.out)]
-        self.flushed = time.monotonic()
+    # Answers
 
     def emit(self, head, body):
         name = head["source"]
@@ -71,14 +64,9 @@ class Probe:
             body = b""
         self.raw += len(body)
         self.status[name] = head["status"]
-        self.frame(head, body)
-
-    def frame(self, head, body):
-        head["size"] = len(body)
-        top, packed = dump(head), zlib.compress(body, 6)
-        crc = zlib.crc32(packed, zlib.crc32(top))
-        line = "\nF%s %d %d %08x\n" % (self.nonce, len(top), len(packed), crc)
-        self.write(line.encode() + top + packed)
+        self.todo.pop(name, None)
+        self.changed = True
+        self.frames.frame(head, body)
 
     def give_up(self, name, status, detail):
         self.emit({"source": name, "status": status, "detail": detail, "exit": None, "seconds": 0.0, "cpu": 0.0}, b"")
@@ -115,16 +103,21 @@ class Probe:
         return "run"
 
     def cpu_used(self):
-        return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+        return time.process_time() + self.spent
 
     def schedule(self, libc):
-        active = {c.name for c in self.running} | {name for name, _ in self.worker_jobs}
-        paths = {spec["when_exists"] for name, spec in self.specs.items() if "when_exists" in spec and not self.recorded(name)}
-        jobs = [("?" + p, {"reader": "exists", "path": p}) for p in sorted(paths) if p not in self.exists]
+        """Start what may start now; nothing to do while nothing was settled since the last look."""
+        if not self.changed:
+            return
+        self.changed = False
+        jobs, free = [], not any(c.name == "worker" for c in self.running)
+        if free:
+            paths = {spec["when_exists"] for name, spec in self.todo.items() if "when_exists" in spec and not self.recorded(name)}
+            jobs = [("?" + p, {"reader": "exists", "path": p}) for p in sorted(paths) if p not in self.exists]
+            if self.programs is None and not ARCHIVE:
+                jobs.insert(0, ("?", {"reader": "which", "names": sorted(self.named_programs())}))
         left = self.budget["cpu"] - self.cpu_used()
-        for name, spec in self.specs.items():
-            if name in self.status or name in active:
-                continue
+        for name, spec in list(self.todo.items()):
             verdict = self.verdict(name, spec)
             if verdict == "wait":
                 continue
@@ -133,13 +126,23 @@ class Probe:
             elif left <= 0:
                 self.give_up(name, "timeout", "the CPU budget of %.1f s is spent" % self.budget["cpu"])
             elif ARCHIVE or spec["reader"] in READERS:
-                jobs.append((name, spec))
+                if free:
+                    jobs.append((name, spec))
+                    del self.todo[name]
+            elif spec["reader"] == "command" and self.programs is None:
+                continue
+            elif spec["reader"] == "command" and "/" not in spec["argv"][0] and spec["argv"][0] not in self.programs:
+                self.give_up(name, "absent", "%s: %s" % (spec["argv"][0], os.strerror(errno.ENOENT)))
             elif sum(c.name != "worker" for c in self.running) < 2:
                 self.launch(libc, name, spec, left)
-        if jobs and not any(c.name == "worker" for c in self.running):
+        if jobs:
             self.worker_jobs = jobs
             seconds = min(self.job_time(jobs[0][1]), self.end - time.monotonic())
             self.running.append(start(libc, "worker", {}, seconds, left, lambda out: work(jobs, out), two_pipes=False))
+
+    def named_programs(self):
+        """Programs that are looked for on the fixed path."""
+        return {spec["argv"][0] for spec in self.specs.values() if spec["reader"] == "command" and "/" not in spec["argv"][0]}
 
     def launch(self, libc, name, spec, left):
         seconds = min(self.job_time(spec), self.end - time.monotonic())
@@ -147,8 +150,8 @@ class Probe:
             if self.nvml_blob is None:
                 if not self.nvml_need:
                     self.nvml_need = -1
-                    self.write(("\nW%s nvml\n" % self.nonce).encode())
-                    self.flush()
+                    self.frames.mark(b"W", b" nvml")
+                    self.frames.flush()
                 return
             import hashlib
 
@@ -159,6 +162,7 @@ class Probe:
             self.running.append(start(libc, name, spec, seconds, left, lambda out: nvml(source, out)))
         else:
             self.running.append(start(libc, name, spec, seconds, left, None))
+        del self.todo[name]
 
     def job_time(self, spec):
         return min(spec.get("timeout", 10.0), self.budget["command_seconds"])
@@ -176,6 +180,7 @@ class Probe:
                 self.nvml_need = 8 + int(bytes(self.incoming[:8]))
             if 0 < self.nvml_need <= len(self.incoming):
                 self.nvml_blob = bytes(self.incoming[8 : self.nvml_need])
+                self.changed = True
         return True
 
     def drain(self, child, fd):
@@ -218,7 +223,10 @@ class Probe:
             body = bytes(buffer[cut + 1 : cut + 1 + head["size"]])
             del buffer[: cut + 1 + head["size"]]
             self.worker_jobs.pop(0)
-            if head["source"].startswith("?"):
+            self.changed = True
+            if head["source"] == "?":
+                self.programs = frozenset(json.loads(body.decode())) if head["status"] == "ok" else self.named_programs()
+            elif head["source"].startswith("?"):
                 self.exists[head["source"][1:]] = head["status"] == "ok"
                 if head["status"] not in ("ok", "absent"):
                     self.unsure(head["source"][1:], head["status"], head["detail"])
@@ -249,6 +257,7 @@ class Probe:
                 if pid:
                     cpu = usage.ru_utime + usage.ru_stime if usage else 0.0
                     child.ended = (status, time.monotonic(), cpu)
+                    self.spent += cpu
                     try:
                         os.killpg(child.pid, signal.SIGKILL)  # what it left in the background
                     except OSError:
@@ -260,12 +269,16 @@ class Probe:
         for fd in list(child.pipes):
             child.said[fd] = bytes(child.pipes.pop(fd))
             os.close(fd)
+        self.changed = True
         if child.name == "worker":
             jobs, self.worker_jobs = self.worker_jobs, []
             if jobs:  # it stalled or died over the first of them; the rest is scheduled again
+                self.todo.update((name, spec) for name, spec in jobs[1:] if not name.startswith("?"))
                 name = jobs[0][0]
                 words = ("timeout", "gave no answer in time") if late else ("failed", "its reader died")
-                if name.startswith("?"):
+                if name == "?":
+                    self.programs = self.named_programs()
+                elif name.startswith("?"):
                     self.unsure(name[1:], *words)
                 else:
                     self.give_up(name, *words)
@@ -312,11 +325,11 @@ class Probe:
             self.schedule(libc)
             fds = [0, wake] + [fd for c in self.running for fd in c.pipes]
             until = min([self.end] + [c.deadline for c in self.running] + [c.ended[1] + 0.2 for c in self.running if c.ended])
-            if self.out:
-                until = min(until, self.flushed + FLUSH_AFTER)
+            due = self.frames.due()
+            until = until if due is None else min(until, due)
             ready = select.select(fds, [], [], max(0.0, min(until - now, 1.0)))[0]
-            if self.out and time.monotonic() >= self.flushed + FLUSH_AFTER:
-                self.flush()
+            if due is not None and time.monotonic() >= due:
+                self.frames.flush()
             if 0 in ready and not self.stdin():
                 os._exit(96)
             if wake in ready:
@@ -338,7 +351,7 @@ class Probe:
             if name not in self.status:
                 self.give_up(name, "timeout", "the host's time of %g s was over" % self.budget["seconds"])
         for name in self.unknown:
-            self.frame(
+            self.frames.frame(
                 {
                     "source": name,
                     "status": "failed",
@@ -367,9 +380,9 @@ class Probe:
             "raw_bytes": self.raw,
             "rss_kib": peak_kib(),
         }
-        self.frame({"source": "", "status": "end", "costs": costs, "notes": self.notes, "answered": len(self.status)}, b"")
-        self.write(("\nZ%s\n" % self.nonce).encode())
-        self.flush()
+        self.frames.frame({"source": "", "status": "end", "costs": costs, "notes": self.notes, "answered": len(self.status)}, b"")
+        self.frames.mark(b"Z")
+        self.frames.flush()
 
 
 def main(stream):
@@ -380,7 +393,7 @@ def main(stream):
     signal.alarm(int(probe.budget["seconds"]) + 5)
     os.umask(0o077)
     hello = {"python": sys.version.split()[0], "uid": os.getuid(), "euid": os.geteuid(), "time": STARTED}
-    probe.write(b"\nFA1 " + probe.nonce.encode() + b" " + dump(hello) + b"\n")
+    probe.frames.mark(b"FA1 ", b" " + dump(hello))
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 2)
     be_gentle(probe.notes)
@@ -394,7 +407,7 @@ def main(stream):
         probe.run(libc, wake)
         probe.close()
     finally:
-        probe.flush()
+        probe.frames.flush()
 
 
 if "i" in globals():

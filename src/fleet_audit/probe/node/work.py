@@ -5,15 +5,27 @@ import os
 import time
 
 from fleet_audit.probe.node.archive import recorded
-from fleet_audit.probe.node.base import ARCHIVE, READERS, Unread, dump, why
+from fleet_audit.probe.node.base import ARCHIVE, PATH, READERS, Unread, dump, why
 from fleet_audit.probe.node.files import Files
+
+
+def which(files, names):
+    """Those of the programs that are in a folder of the fixed path."""
+    found = set()
+    for folder in PATH:
+        try:
+            real = files.root + files.resolve(folder)
+        except Unread:
+            continue
+        found.update(name for name in names if name not in found and os.path.lexists(real + "/" + name))
+    return sorted(found)
 
 
 def work(jobs, out):
     """Run file jobs in order, a line of JSON and the body on `out` for each; `exists` jobs answer conditions."""
-    files = Files()
+    files, said = Files(), b""
     for name, spec in jobs:
-        os.write(out, dump({"start": name}) + b"\n")
+        say(out, said + dump({"start": name}) + b"\n")  # before it begins: if it hangs, the parent knows over what
         begin, cpu = time.monotonic(), time.process_time()
         status, detail, code, body = "ok", "", None, b""
         try:
@@ -25,6 +37,9 @@ def work(jobs, out):
                     os.lstat(files.root + files.resolve(found[0]))
                 except OSError as error:
                     raise why(error)
+            elif spec["reader"] == "which":
+                body = dump(which(files, spec["names"]))
+                spec = {"cap": len(body)}
             else:
                 done = recorded(name, spec) if ARCHIVE else None
                 if done is None:
@@ -48,6 +63,11 @@ def work(jobs, out):
             "seconds": round(time.monotonic() - begin, 4),
             "cpu": round(time.process_time() - cpu, 4),
         }
-        data = dump(head) + b"\n" + body
-        while data:
-            data = data[os.write(out, data) :]
+        said = dump(head) + b"\n" + body
+    say(out, said)
+
+
+def say(out, data):
+    """Write all of it."""
+    while data:
+        data = data[os.write(out, data) :]
