@@ -140,12 +140,14 @@ def test_no_apt_and_unread_places() -> None:
 
 @pytest.mark.slow
 def test_this_machine() -> None:
-    if not shutil.which("unattended-upgrade"):
-        pytest.skip("unattended-upgrades is not installed here")
+    if not shutil.which("apt-get"):
+        pytest.skip("the mirror lacks apt here")
+    there = shutil.which("unattended-upgrade") is not None
     reply = ask([APT_PLACES, APT_CONF, STAMPS])
     extracted = run(UNATTENDED, {place.id: Item(Status.OK, reply[place.id].body) for place in (APT_PLACES, APT_CONF)})
     (row,) = rows_as_dicts(UNATTENDED, extracted)
-    assert extracted.coverage is Coverage.COMPLETE and row["installed"] is True and row["origins"]
+    assert extracted.coverage is Coverage.COMPLETE and row["installed"] is there
+    assert bool(row["origins"]) or not there
     stamps = run(RUNS, {STAMPS.id: Item(Status.OK, reply[STAMPS.id].body)})
     assert stamps.coverage is Coverage.COMPLETE
     assert sum(not job.endswith(".timer") for job, _ in stamps.rows) == len(list(Path("/var/lib/apt/periodic").glob("*-stamp")))
