@@ -22,9 +22,31 @@ FAULTS = {
 }  # fmt: skip
 BY_OPENSSH = ("deb12", "fine1", "refuse", "black", "newkey", "noauth", "nologin", "forced", "cutreply", "busy", "noise", "nobanner")
 """Hosts that are audited a second time, as NAME-openssh."""
+PLAIN = "Zx9q-of-no-known-kind-77w"
+"""A secret that only the word before it gives away."""
+PRIVATE_KEY = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW"
+HASH = "$6$rounds=5000$saltsalt$0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijkl"
 LEAKS = {
     "/home/audit/.cache/huggingface/token": TOKEN, "/root/.netrc": f"machine x login y password {TOKEN}\n",
-    "/etc/environment": f"HF_TOKEN={TOKEN}\n",
+    "/etc/environment": f"HF_TOKEN={TOKEN}\nexport DB_PASSWORD='{PLAIN}'\n",
+    "/root/.aws/credentials": f"[default]\naws_access_key_id = AKIAABCDEFGHIJKLMNOP\naws_secret_access_key = {PLAIN}\n",
+    "/root/.kube/config": f"users:\n- name: a\n  user:\n    token: {PLAIN}\n", "/root/.git-credentials": f"https://u:{PLAIN}@github.com\n",
+    "/root/.ssh/id_ed25519": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{PRIVATE_KEY}\n-----END OPENSSH PRIVATE KEY-----\n",
+    "/root/.config/pip/pip.conf": f"[global]\nextra-index-url = https://u:{PLAIN}@pypi.example.invalid/simple\n",
+    "/etc/sudoers.d/leak": f"audit ALL=(root) /usr/bin/mysql -p{PLAIN}, /usr/bin/x --password={PLAIN}, /usr/bin/y {TOKEN}\n",
+    "/etc/pam.d/leak": f"auth required pam_mysql.so user=x passwd={PLAIN} host=y\n",
+    "/etc/cron.d/leak": f"* * * * * root curl -u me:{PLAIN} https://x.example.invalid/?token={PLAIN}\n",
+    "/etc/systemd/system/leak.service": f"[Service]\nEnvironment=API_KEY={PLAIN}\nExecStart=/bin/true --api-key {PLAIN} --hf {TOKEN}\n",
+    "/etc/apt/sources.list.d/leak.list": f"deb https://u:{PLAIN}@apt.example.invalid/ stable main\n",
+    "/etc/slurm/slurmdbd.conf": f"AuthType=auth/munge\nStorageUser=slurm\nStoragePass={PLAIN}\n",
+    "/etc/redis/redis.conf": f"bind 0.0.0.0\nport 6379\nrequirepass {PLAIN}\nmasterauth {PLAIN}\n",
+    "/etc/docker/daemon.json": '{"hosts": ["tcp://0.0.0.0:2375"], "proxies": {"http-proxy": "http://u:' + PLAIN + '@p:1"}}\n',
+    "/etc/rsyslog.d/leak.conf": f'action(type="omelasticsearch" server="x" uid="u" pwd="{PLAIN}")\n',
+    "/etc/fstab": f"//x/y /mnt cifs username=u,password={PLAIN} 0 0\n", "/etc/chrony/chrony.keys": f"1 SHA1 {PLAIN}\n",
+    "/etc/default/leak": f"PASSWORD={PLAIN}\n", "/etc/profile.d/leak.sh": f"export WANDB_API_KEY={PLAIN}\n",
+    "/home/audit/.jupyter/jupyter_server_config.py": f"c.ServerApp.token = '{PLAIN}'\nc.PasswordIdentityProvider.hashed_password = '{HASH}'\n",
+    "/home/audit/.ssh/authorized_keys2": f"command=\"x --password {PLAIN}\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIniNR1z2dg8LNbx3K7g"
+                                         f"gRlYzyI5tbEVCqEHQZqaw+Ek {PLAIN}\n",
 }  # fmt: skip
 
 

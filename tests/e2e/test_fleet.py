@@ -8,6 +8,7 @@ import json
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from fleet_audit.checks import load
 from fleet_audit.facts import sources, tables
 from tests.conftest import Cli, InLab, lines_with, load_report
 from tests.e2e.conftest import COUNTED, Audit
-from tests.e2e.fleet import PASSWORD, TOKEN, WRONG, Fleet, changed
+from tests.e2e.fleet import HASH, PASSWORD, PLAIN, PRIVATE_KEY, TOKEN, WRONG, Fleet, changed
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
 
@@ -160,16 +161,44 @@ def test_no_secret_is_in_the_store_the_report_or_the_output(audit: Audit) -> Non
     shadow = audit.fleet.lab.exec("deb12", ["getent", "shadow", "ops"]).stdout.split(":")[1]
     assert shadow.startswith("$")
     secrets = [word.encode() for word in (PASSWORD, WRONG, TOKEN, shadow, shadow.rpartition("$")[2])]
-    found = {"stdout": audit.done.stdout.encode(), "stderr": audit.done.stderr.encode()}
-    for path in [*audit.store.rglob("*"), audit.report_path]:
+    found = {
+        "stdout": audit.done.stdout.encode(),
+        "stderr": audit.done.stderr.encode(),
+        **_contents([*audit.store.rglob("*"), audit.report_path]),
+    }
+    assert len(found) > 20
+    assert [(name, word) for name, data in found.items() for word in secrets if word in data] == []
+
+
+def test_no_planted_secret_crosses_the_wire_when_everything_is_read(in_lab: InLab, fleet: Fleet, store: Path) -> None:
+    """The store keeps all that came back: every source's bytes as they were received."""
+    done = in_lab("collect", fleet.inventory, "-b", "-l", "deb12", "--all", "--store", store, "-v")
+    assert done.returncode == 0, done.stderr
+    contents = _contents(store.rglob("*"))
+    read = b"".join(contents.values())
+    for word in (b"leak.service", b"requirepass", b"pam_mysql.so", b"apt.example.invalid", b"slurmdbd.conf", b"/usr/bin/mysql"):
+        assert word in read, f"{word!r} was not read at all"
+    shadow = fleet.lab.exec("deb12", ["getent", "shadow", "ops"]).stdout.split(":")[1]
+    secrets = [word.encode() for word in (PASSWORD, TOKEN, PLAIN, PRIVATE_KEY, HASH, shadow, shadow.rpartition("$")[2])]
+    at = {
+        (name, word, data[max(0, data.find(word) - 80) : data.find(word) + 40])
+        for name, data in {**contents, "stdout": done.stdout.encode(), "stderr": done.stderr.encode()}.items()
+        for word in secrets if word in data
+    }  # fmt: skip
+    assert at == set()
+
+
+def _contents(paths: Iterable[Path]) -> dict[str, bytes]:
+    """{path: bytes, unpacked too where they are packed}."""
+    found = {}
+    for path in paths:
         if path.is_file():
             data = path.read_bytes()
             for bits in (zlib.MAX_WBITS, 16 + zlib.MAX_WBITS):  # an object, a gzip file
                 with contextlib.suppress(zlib.error):
                     data += zlib.decompressobj(bits).decompress(data)
             found[str(path)] = data
-    assert len(found) > 20
-    assert [(name, word) for name, data in found.items() for word in secrets if word in data] == []
+    return found
 
 
 def test_store_is_for_its_owner_alone(audit: Audit) -> None:

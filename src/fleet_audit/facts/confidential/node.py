@@ -18,6 +18,7 @@ KERNEL_LOG = Source(
     "command",
     {
         "argv": ["dmesg"],
+        "redact": True,
         "grep": [
             "Linux version",
             "tdx",

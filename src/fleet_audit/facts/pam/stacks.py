@@ -16,7 +16,8 @@ FOLDERS = ("/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d")
 """In the order in which Linux-PAM looks for a service's file."""
 
 PAM = Source(
-    SourceId("pam-services"), "files", {"globs": [name for folder in FOLDERS for name in (folder, f"{folder}/*")] + ["/etc/pam.conf"]},
+    SourceId("pam-services"), "files",
+    {"globs": [name for folder in FOLDERS for name in (folder, f"{folder}/*")] + ["/etc/pam.conf"], "redact": "arguments"},
     "pam.conf(5), pam.d(5): a file per service, `type control module arguments`; Linux-PAM also reads /usr/lib/pam.d and the vendor's folder.",
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ from fleet_audit.model import Source, SourceId
 MAINS = ("/etc/sudoers", "/etc/sudoers-rs", "/usr/etc/sudoers")
 
 SUDOERS = Source(
-    SourceId("sudoers"), "files", {"globs": list(MAINS), "follow": "sudoers"},
+    SourceId("sudoers"), "files", {"globs": list(MAINS), "follow": "sudoers", "redact": "arguments"},
     "sudoers(5), Including other files: the main file and what it includes. sudo-rs reads /etc/sudoers-rs instead where it is there;"
     " openSUSE's sudo reads /usr/etc/sudoers where /etc/sudoers is not.",
     needs_root=True, cap_bytes=1 << 19,

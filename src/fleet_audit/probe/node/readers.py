@@ -4,7 +4,7 @@
 import re
 
 from fleet_audit.probe.node.base import RAW_LIMIT, Unread, dump, reader, text
-from fleet_audit.probe.node.redact import redact_bytes
+from fleet_audit.probe.node.redact import redact, redact_arguments, redact_bytes
 
 
 def kept(data, spec):
@@ -41,8 +41,10 @@ def followed(data, path, kind):
 
 
 def secretless(data, spec):
-    """The same bytes, without the secrets in them if `redact` is set."""
-    return redact_bytes(data) if spec.get("redact") else data
+    """The same bytes, without the secrets in them if `redact` is set; `arguments`: only those of programs' arguments."""
+    if not spec.get("redact"):
+        return data
+    return redact_bytes(data, redact_arguments if spec["redact"] == "arguments" else redact)
 
 
 def containing(data, spec):

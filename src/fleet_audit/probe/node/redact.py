@@ -283,9 +283,32 @@ def redacted(words):
     return BEARER.sub(last_group, words)
 
 
-def redact_bytes(data):
+ARGUMENT = re.compile(
+    r"(?i)([\w.-]{0,40}(?:passw(?:or)?d|passphrase|bindpw|secret|token|api[_-]?key|access[_-]?key|crypt_key)[\w.-]{0,40}\\?=)"
+    r"([^\s,\"'\]]+)"
+)
+WITH_FLAG = re.compile(r"(?i)(?<!\S)(--?[\w-]{0,40}(?:passw(?:or)?d|secret|token|api-?key)[\w-]{0,40}[ \t]{1,9})(?!-)([^\s,]+)")
+
+
+def argument(match):
+    """A program's argument with its value reduced, unless it is none of a secret."""
+    key, value = match.group(1).rstrip("\\= \t"), match.group(2)
+    plain = value.isdigit() and len(value) < 5 or "<secret:" in value or not is_secret(key, value)
+    return match.group(0) if plain else match.group(1) + reduced(value)
+
+
+def redact_arguments(words):
+    """A text without the secrets in programs' arguments, for formats whose own words name passwords: sudoers, PAM."""
+    words = CALLS.sub(in_call, URL.sub(in_url, words))
+    words = WITH_FLAG.sub(argument, ARGUMENT.sub(argument, words))
+    for kind, pattern in KINDS:
+        words = pattern.sub(lambda match, kind=kind: "<secret:%s:%d>" % (kind, len(match.group(0))), words)
+    return words
+
+
+def redact_bytes(data, how=redact):
     """Bytes without the secrets of the text in them."""
-    return redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    return how(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 ASSIGNED_WORD = re.compile(r"(?s)(-{0,2}[\w.-]{1,160})([=:]\s{0,3})(.*)")
