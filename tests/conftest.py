@@ -25,6 +25,13 @@ SRC = Path(__file__).parent.parent / "src"
 MAIN = [sys.executable, "-c", "from fleet_audit.cli.main import main; main()"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Property tests, and those of a table's laws, are slow: `make test-fast` leaves them out."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or item.name.startswith("test_laws"):
+            item.add_marker(pytest.mark.slow)
+
+
 class Cli(Protocol):
     """Runs the command line as a process of its own."""
 

@@ -54,7 +54,8 @@ def rows(table: str, *given: Mapping[str, Any], coverage: Coverage = Coverage.CO
 def decide(folder: Path, chosen: list[Check], hosts: Mapping[str, Mapping[str, Extract]], *, policy: Policy | None = None,
            groups: Mapping[str, tuple[str, ...]] | None = None, seconds: float = 20.0) -> Evaluation:  # fmt: skip
     """Evaluate checks on hosts with these tables; a table not given has no coverage record."""
-    facts = Facts(tables())
+    used = {table for found in hosts.values() for table in found} | {table for check in chosen for table in check.tables}
+    facts = Facts({name: table for name, table in tables().items() if name in used})
     for name, found in hosts.items():
         facts.add_host(HostName(name), (groups or {}).get(name, ()))
         for table, extract in found.items():

@@ -119,6 +119,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_hostile_value_in_every_text_column_of_one_host_leaves_the_others_identical(tmp_path: Path) -> None:
     from fleet_audit.facts import tables
 

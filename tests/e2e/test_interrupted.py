@@ -37,6 +37,7 @@ def begin(in_lab: InLab, fleet: Fleet, store: Path, hosts: tuple[str, ...], time
     return subprocess.Popen(
         in_lab.argv(*arguments(fleet, store, hosts, timeout)), env=in_lab.environment(),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
     )  # fmt: skip
 
 

@@ -215,6 +215,7 @@ SEEDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_time_is_bounded_by_the_length(seed: str) -> None:
     size = 1 << 17
