@@ -43,7 +43,7 @@ def _cpu() -> float:
 def _fleet(folder: Path, count: int, folders: list[Path], rounds: int) -> tuple[Took, list[Took], str]:
     """Make so many hosts; what extraction took, and each evaluation, and what came out."""
     from benchmarks import replay
-    from fleet_audit import checks, extract
+    from fleet_audit import checks, extract, plan
     from fleet_audit.evaluate import Evaluator
     from fleet_audit.evidence import Objects
     from fleet_audit.facts import tables
@@ -54,14 +54,16 @@ def _fleet(folder: Path, count: int, folders: list[Path], rounds: int) -> tuple[
     evidence = list(replay.hosts(replay.record(objects, folder), objects, count))
     groups: dict[str, Sequence[str]] = {e.host: ("fleet",) for e in evidence}
 
+    library = checks.load(folders, tables=tables())
+    chosen = library.select("baseline")
+    read = {name: tables()[name] for name in sorted({name for check in chosen for name in check.tables} | set(plan.ALWAYS))}
+
     def extraction() -> None:
-        facts = extract.build(evidence, groups, {}, tables(), Objects(folder / f"objects-{count}"))
+        facts = extract.build(evidence, groups, {}, read, Objects(folder / f"objects-{count}"))
         facts.save(folder / f"facts-{count}")
         facts.connection.close()
 
     _, extracted = _timed(extraction)
-    library = checks.load(folders, tables=tables())
-    chosen = library.select("baseline")
     took = []
     for _ in range(rounds):
         evaluator = Evaluator(
