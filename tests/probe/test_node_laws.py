@@ -77,7 +77,7 @@ def test_program_needs_no_syntax_newer_than_3_6_and_the_standard_library_alone()
     imported = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
     imported |= {str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     assert imported <= set(
-        "binascii ctypes errno fcntl fnmatch gc hashlib json os re resource select signal stat struct sys time types zlib".split()
+        "binascii ctypes errno fcntl fnmatch functools gc hashlib json os re resource select signal socket stat struct sys time types zlib".split()
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from fleet_audit.probe.node.redact import HINTS, KINDS, kind_of, redact, redact_argv, redact_bytes
+from fleet_audit.probe.node.redact import HINTS, KINDS, kind_of, redact, redact_arguments, redact_argv, redact_bytes
 from fleet_audit.probe.node.values import pruned
 
 _random = random.Random(20261125)
@@ -62,6 +62,13 @@ PLACES = [
     "<property><name>x.password</name>\n<value>{}</value></property>", "client-key-data: {}", "aws_secret_access_key = {}", "psk={}", "DSN={}",
     "AccountKey={};EndpointSuffix=x", "Server=x;Password={};Database=y", "host=h password={} dbname=y", "npm _auth={}", "//registry/:_authToken={}",
     "password=a\\ {}", "password=ab\"{}\"", "password={}'s", "secret := `{}`", "token => '{}'", "kv['api_key'] = '{}'", "WANDB_API_KEY={},x",
+    "curl -u 'me:{}' http://h", 'curl -u "me:{} x" h', "curl -su me:{} h", "curl -U me:{} -x p h", "docker login -u me -p {} reg",
+    "openssl enc -k {} -in x",
+    "mongosh -u a -p {} h", "mc alias set s3 https://h me {}", "mc config host add s3 https://h me {}", "JWT={}", "OPENAI_KEY={}", "service_key: {}",
+    "license_key={}", "wpa_psk={}", "https://h/x?sv=1&sig={}", 'tls(key-file("/k") password("{}"))', "action :ommysql:h,db,me,{}",
+    "*.* >h,db,me,{};T",
+    "cloud.auth = {}", "netroot=iscsi:me:{}@10.0.0.1::3260::iqn.x", "//nas/s /mnt cifs username=me%{},rw 0 0", "crypto pw {}",
+    "crypto randfile /r pw {}",
 ]  # fmt: skip
 SECRETS = st.text(alphabet=_LETTERS, min_size=10, max_size=40).filter(lambda s: not s.isalpha())
 NOISE = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=()), max_size=60) | st.sampled_from(
@@ -119,7 +126,9 @@ ARGVS = [
     ["ipmitool", "-H", "h", "-P", "{}", "mc"], ["ldapsearch", "-w", "{}"], ["x", '--json={{"token": "{}"}}'], ["x", '{{"password": "{}"}}'],
     ["python", "-c", "login(token='{}')"], ["ray", "start", "--redis-password", "{}"], ["redis-server", "--requirepass", "{}"],
     ["x", "--secret={}=="],    ["wget", "--http-password={}", "u"], ["jupyter", "lab", "--ServerApp.token={}"],
-    ["x", "--tokens", "{}", "{}"], ["y", "--passphrase", "{} {}"],
+    ["x", "--tokens", "{}", "{}"], ["y", "--passphrase", "{} {}"], ["curl", "-su", "me:{}", "h"], ["curl", "-U", "me:{}", "h"],
+    ["docker", "login", "-p", "{}"], ["openssl", "enc", "-k", "{}"], ["mongosh", "-p", "{}"], ["mc", "alias", "set", "s3", "https://h", "me", "{}"],
+    ["smbclient", "-U", "me%{}", "//h/s"], ["x", "JWT={}"],
 ]  # fmt: skip
 
 
@@ -185,12 +194,64 @@ KEPT = [
     "token_ttl=30", "passwd_timeout=0", "ssl_keyfile_password_file=/etc/x", "password_file: /etc/x", "user default on nopass ~* +@all",
     "inference_address=http://0.0.0.0:8080", "https://host:8080/a@b", "git+https://user@host/x", "docker run -p 8080:80 -u 1000:1000 x",
     "API_KEY=${API_KEY}", "API_KEY=$API_KEY", "c.X.token = os.environ['TOKEN']", "compass=north", "bypass: x", "Cookies are off",
+    "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com,ssh-ed25519", "public_key=abc", "gpgkey=https://h/RPM-GPG-KEY",
+    "ssh_host_rsa_key", "HostKey /etc/ssh/ssh_host_ed25519_key", "primary_key: id", "TLS_PSK_WITH_AES_128_CBC_SHA", "ssl_key=/etc/ssl/private/x.key",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", KEPT)
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+ARGUMENTS = [  # of commands in sudoers and in PAM's files
+    "me ALL = /usr/bin/curl -u me\\:{} h",
+    "me ALL = /bin/x -p {}",
+    "me ALL = /bin/x --pass {}",
+    "me ALL = NOPASSWD: /bin/x PASS\\={}",
+    "me ALL = /bin/x --authkey {}",
+    "me ALL = /bin/x -H Authorization\\: Bearer {}",
+    'me ALL = /bin/x -H "Authorization: Bearer {}"',
+    "me ALL = /bin/x pass={}",
+    "me ALL = /bin/x key={}",
+    "# me ALL = /bin/x --token={}",
+    "auth optional pam_x.so secret={}",
+    "auth [success=1 default=ignore] pam_ldap.so bindpw={}",
+    "me ALL = /bin/x a, /bin/y --password {}, /bin/z",
+    "me ALL = /usr/bin/mysql -p{}",
+    "me ALL = /bin/x https\\://u\\:{}@h/",
+]
+
+
+@pytest.mark.parametrize("text", ARGUMENTS)
+@given(secret=SECRETS)
+@example(secret="hunter2xyz")
+def test_secrets_in_arguments_never_survive(text: str, secret: str) -> None:
+    assume(secret not in text)
+    found = redact_arguments(text.format(secret))
+    assert secret not in found and "<secret:" in found
+
+
+KEPT_ARGUMENTS = [
+    "Cmnd_Alias PASSWD = /usr/bin/passwd, !/usr/bin/passwd root",
+    "me ALL = NOPASSWD: /usr/bin/ssh -p 2222 h",
+    "Defaults passwd_tries=3,targetpw",
+    "account [success=1 new_authtok_reqd=done authtok_err=bad default=ignore] pam_unix.so",
+    "password requisite pam_pwquality.so retry=3 authtok_type=",
+    "me ALL = /usr/bin/docker run -p 8080\\:80 x",
+    "me ALL = /bin/mkdir -p /srv/x",
+    "auth required pam_u2f.so authfile=/etc/u2f_keys cue",
+    "me ALL = /usr/bin/passwd [A-Za-z]*, !/usr/bin/passwd *root*",
+    "Defaults:me !requiretty, passprompt=x",
+    "PasswordAuthentication no",
+    "me ALL = sha256\\:aa= /bin/x",
+    "auth sufficient pam_ssh_agent_auth.so file=/etc/security/authorized_keys",
+]
+
+
+@pytest.mark.parametrize("text", KEPT_ARGUMENTS)
+def test_arguments_that_are_no_secret_stay(text: str) -> None:
+    assert redact_arguments(text) == text
 
 
 def test_defaults_that_everybody_knows_are_named_so() -> None:
@@ -228,6 +289,7 @@ def test_time_is_bounded_by_the_length(seed: str) -> None:
     begin = time.process_time()
     for text in texts:
         redact(text)
+        redact_arguments(text)
     redact_argv([seed] * (size // 8))
     # 0.7 s is what the slowest takes here; a quadratic one takes minutes. CPU time does not depend on others' load.
     assert time.process_time() - begin < 8

@@ -18,7 +18,8 @@ from typing import Any
 from fleet_audit.model import DataFolder, InternalError, Source
 
 PARTS = (
-    "base", "files", "redact", "readers", "values", "processes", "accounts", "trees", "archive", "work", "nvml", "children", "frames", "probe",
+    "base", "files", "words", "redact", "readers", "values", "processes", "accounts", "trees", "archive", "work", "nvml", "children", "frames",
+    "probe",
 )  # fmt: skip
 """Modules of the program, in an order in which each finds what it needs while it is read."""
 _SIBLINGS = re.compile(r"^from fleet_audit\.probe\.node\.\w+ import (?:\([^)]*\)|.*)\n", re.M)

@@ -4,64 +4,15 @@
 Where it is in doubt it takes too much. Its work is bounded by the text's length.
 """
 
+import functools
 import re
 
-WORD = re.compile(
-    r"(?i)(?<!by)(?<!com)pass(?:word|wd|phrase|code)?s?(?![a-z])|passwd|pwd(?![a-z])|secret(?!:[\w-]+:\d+>)|token(?!iz)|api[_-]?key|access[_-]?key|account[_-]?key|"
-    r"(?<!<secret:)private[_-]?key|auth[_-]?key|session[_-]?key|encryption[_-]?key|shared[_-]?key|key-data|credential|requirepass|masterauth|bindpw|"
-    r"rootpw|authtok|\bpsk|authorization|auth_string|connection[_-]?string|\bdsn\b|sql_alchemy_conn|fernet_key|cookie|"
-    r"""(?<=["'])auth(?=["'])|(?<![a-z])_auth\b|(?<![\w.-])auth(?=[ \t]{0,9}=[ \t]{0,9}["'])|fastopen_key"""
-)
-TOKENS = (
-    ("private-key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)"),
-    ("huggingface", r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{16,}"),
-    ("wandb", r"(?<![A-Za-z0-9])wandb_v1_[A-Za-z0-9_]{16,}"),
-    ("kaggle", r"""(?:(?<="key":)|(?<="key": ))"[0-9a-f]{32}"|(?<![A-Za-z0-9])KGAT_[A-Za-z0-9]{16,}"""),
-    ("github", r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
-    ("gitlab", r"(?<![A-Za-z0-9])gl(?:pat|dt|rt|ptt|cbt|oas)-[A-Za-z0-9_.-]{16,}"),
-    ("nvidia", r"(?<![A-Za-z0-9])nvapi-[A-Za-z0-9_-]{16,}"),
-    ("anthropic", r"(?<![A-Za-z0-9])sk-ant-[A-Za-z0-9_-]{16,}"),
-    ("openai", r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}"),
-    ("aws", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    ("google", r"(?<![A-Za-z0-9])(?:AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{20,}|1//0[A-Za-z0-9_-]{30,})"),
-    ("slack", r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10,}|https://hooks\.slack\.com/services/[A-Za-z0-9/]+"),
-    ("pypi", r"(?<![A-Za-z0-9])pypi-[A-Za-z0-9_-]{16,}"),
-    ("other", r"(?<![A-Za-z0-9])(?:npm_|dckr_pat_|hvs\.|dapi|gsk_|r8_|xai-)[A-Za-z0-9_-]{20,}"),
-    ("jwt", r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,1024}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
-    ("private-key", r"LS0tLS1CRUdJTiB[QSFP][A-Za-z0-9+/=]{40,}"),
-    (
-        "hash",
-        r"\$(?:1|2[abxy]?|5|6|7|y|gy|argon2i?d?|scrypt)\$[^\s:'\"<>]{8,}|\bargon2:\$?[^\s'\"<>]{16,}|\b(?:sha1|sha256|sha512):[0-9a-f]{6,}:[0-9a-f]{20,}",
-    ),
-)
-DEFAULTS = (
-    "password1234",
-    "minioadmin",
-    "password",
-    "admin",
-    "changeme",
-    "12341234",
-    "postgres",
-    "root",
-    "secret",
-    "guest",
-    "test",
-    "mlflow",
-    "temporary_key",
-)
-HARMLESS = re.compile(
-    r"(?i)(?:true|false|yes|no|on|off|none|null|nil|auto|default|optional|required|enabled?|disabled?|never|always|basic|"
-    r"bearer|digest|keyfile|prompt|files?|systemd|sss|kerberos|munge|jwt|local|auth/\w+|cred/\w+|<secret:[\w-]+:\d+>|"
-    r"\$\{\w+\}|(?-i:\$[A-Z_][A-Z0-9_]*)|os\.environ.*|<[a-z-]+>)?"
-)
-OF_A_FILE = re.compile(r"(?i)(?:file|path|dir|folder|pem|crt|cert)$")
-NO_SECRET = re.compile(
-    r"(?i)(?:^|[_.-])(?:type|mode|class|ttl|timeout|lifetime|expiry|expires?|length|len|min|max|name|header|url|uri|policy|provider|count|"
-    r"rounds|days|age|process|source|helpers?|store)$"
-)
+from fleet_audit.probe.node.words import ANY_KEY, ANY_KIND, DEFAULTS, HARMLESS, HINTS, IS_PATH, KINDS, NO_SECRET, OF_A_FILE, WORD
+
 KEY = re.compile(r"[\w.-]*")
 AT_START = re.compile(r"""[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?["']?$""")
-SEPARATOR = re.compile(r"""["']?\]?[ \t]*(?:=>|:=|[=:])[ \t]*(?:[bBrRfFuU]{1,2}(?=["']))?""")
+CALLED = r"""\((?!(?:s|\d[a-z]{0,3})\))(?=[ \t]{0,9}(?:["']|[^\s()"',]{1,256}[ \t]{0,9}\)))"""  # not `passwd(5)`
+SEPARATOR = re.compile(r"""["']?\]?[ \t]*(?:=>|:=|[=:]|%s)[ \t]*(?:[bBrRfFuU]{1,2}(?=["']))?""" % CALLED)
 BLANK = re.compile(r"[ \t]+(?!-)")
 QUOTED = re.compile(r"""\"\"\".*?(?:\"\"\"|\Z)|'''.*?(?:'''|\Z)|"(?:[^"\\]|\\.){0,4096}"|'(?:[^'\\]|\\.){0,4096}'""", re.S)
 BARE = re.compile(r"""(?:\\.|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|["'][^\n]*|[^\s,;"'}\])\\]|\\)+""")
@@ -85,27 +36,42 @@ XML = re.compile(
 )
 REDIS_USER = re.compile(r"(?m)^([ \t]*user[ \t]+\S+[ \t])(.*)$")
 REDIS_WORD = re.compile(r"(?<!\S)([>#!]|<(?!secret:))(\S+)")
-USER = re.compile(r"(?<!\S)(-u[ =]?|--(?:proxy-)?user[ =])(?!\d+:\d+(?!\S))([^\s:'\"<>]+):([^\s'\"<>]+)")
-PROGRAMS = {"sshpass": "p", "redis-cli": "a", "valkey-cli": "a", "ipmitool": "P", "mysql": "p", "mysqldump": "p", "mysqladmin": "p"}
-PROGRAMS.update({"mariadb": "p", "ldapsearch": "w", "ldapwhoami": "w", "ldapmodify": "w", "ldapadd": "w"})  # program: flag of a password
-CALLS = re.compile(r"\b(%s)\b([^\n\0]*)" % "|".join(sorted(PROGRAMS, key=len, reverse=True)))
+NAMED = r"""(?!\d+\\?:\d+(?!\S))(?:"[^\s:"<>]{1,99}:([^\n"<>\0]+)|'[^\s:'<>]{1,99}:([^\n'<>\0]+)|[^\s:'"<>\\]{1,99}\\?:([^\s'"<>]+))"""
+USER = re.compile(r"(?<!\S)(?:-[uU][ =]?|--(?:proxy-)?user[ =])" + NAMED)
+USER_FLAG = re.compile(r"-u|-p|--(?:proxy-)?user")
+CURL_FLAG = re.compile(r"-[A-Za-z]{0,6}[uU]")
+PROGRAMS = {"ipmitool": "P", "login": r"p(?![\w-]| -)", "openssl": r"[kK](?![\w-])"}  # program: flag of a password
+PROGRAMS.update(dict.fromkeys("sshpass mysql mysqldump mysqladmin mariadb mongo mongosh mongodump mongorestore mongoexport".split(), "p"))
+PROGRAMS.update(dict.fromkeys(("redis-cli", "valkey-cli"), "a"))
+PROGRAMS.update(dict.fromkeys(("ldapsearch", "ldapwhoami", "ldapmodify", "ldapadd"), "w"))
+VALUE = r"""("[^"\n\0]{1,4096}"|'[^'\n\0]{1,4096}'|[^\s\0<]+)"""
+FLAGS = {program: re.compile(r"(?<!\S)(-%s[ =]?)%s" % (flag, VALUE)) for program, flag in PROGRAMS.items()}
+FLAGS["curl"] = re.compile(r"(?<!\S)-[A-Za-z]{1,6}[uU][ =]" + NAMED)
+PROGRAM = re.compile(r"\b(?:%s)\b" % "|".join(sorted(FLAGS, key=len, reverse=True)).replace("login", "(?<!-)login"))
+CALLS = re.compile(r"%s[^\n\0]*" % PROGRAM.pattern)
+PLACED = tuple(  # secrets that only their place among other words shows: the last group; NUL parts words as a blank does
+    re.compile(pattern.replace("~", r"[ \t\0]{1,9}").replace("WORD", r"[^\s\0]{1,256}"))
+    for pattern in (
+        r"\bwandb~login\b[^\n]{0,120}?(?<!\w)([0-9a-f]{40})(?!\w)",
+        r"\b(?:alias~(?:set|s)|config~host~add)~WORD~https?\\?://WORD~WORD~((?<=\0)[^\0]+|" + VALUE[1:],
+        r"(?m)^[ \t]{0,99}crypto[ \t][^\n\0]{0,256}?\bpw[ \t]{1,9}([^\s\0<]+)",
+        r"\biscsi:[^\s:@\0]{1,256}:([^\s@\0]{1,256})(?=@)",
+        r"""(?:(?<![\w-])user(?:name)?=|(?<![^\s\0])-U[ =\0]?["']?)[^\s\0,%='"]{1,256}%([^\s\0,'"<]+)""",
+        r"""(?i)[?&;](?:[\w-]{1,40}-)?sig(?:nature)?=([^\s\0&"'<>]+)""",
+        r"(?::om(?:my|pg)sql:|[ \t]>)[^\s,\0]{1,256},[^\s,\0]{1,64},[^\s,\0]{1,64},([^\s;\0<]+)",
+        r"""://[^\s\0]{1,200}?/(?:t|priv)/(?=[A-Za-z_.-]{0,99}\d)(?=[\d_.-]{0,99}[A-Za-z])([A-Za-z0-9_.-]{20,})(?=[/\s"',\0]|$)""",
+    )
+)
 NUMBERS = re.compile(r"[\d.:/]+(?:tcp|udp)?")
-KINDS = tuple((kind, re.compile(pattern, re.S)) for kind, pattern in TOKENS)
 STAND_IN = re.compile(r"(<secret:[\w-]+:\d+>)")
-HINTS = (
-    "pass pwd secret token key cred auth bindpw rootpw psk conn dsn cookie :// hf_ api_org_ wandb_ gh glpat- gldt- glrt- glptt- glcbt- gloas- "
-    "nvapi- sk- akia asia aiza ya29. 1//0 xox pypi- npm_ dckr_ hvs. dapi gsk_ r8_ xai- eyj ls0tls1 kgat_ $ argon2 sha1 sha256 sha512 bearer basic "
-    "-u user redis valkey ipmitool mysql mariadb ldap"
-).split()  # without one of them a text holds no secret that is known here
 KEY_LIMIT = 80  # characters that a key may have before and after its decisive word
 GROUP_LIMIT = 4096  # characters that a list may have
 
 
 def kind_of(value):
     """What a secret looks like: a known kind of token, a publicly known default, or `value`."""
-    for kind, pattern in KINDS:
-        if pattern.match(value):
-            return kind
+    if ANY_KIND.match(value):
+        return next(kind for kind, pattern in KINDS if pattern.match(value))
     return "default" if value.lower() in DEFAULTS else "value"
 
 
@@ -120,6 +86,8 @@ def is_secret(key, value):
         return False
     if value.isdigit() and len(value) < 8 and key.lower().endswith("tokens"):
         return False  # a limit
+    if ANY_KEY.search(key) and (value.isdigit() and len(value) < 3 or IS_PATH.fullmatch(value.strip("\"' "))):
+        return False
     return not (OF_A_FILE.search(key) and "://" not in value)
 
 
@@ -221,6 +189,7 @@ def assigned(words):
         if between:
             if before in "\"'" and before not in between.group(0):
                 quote = before
+            whole = whole and "(" not in between.group(0)
         else:
             between = BLANK.match(words, end)
             if not between or not (key.startswith("-") or before in "\n \t"):
@@ -246,17 +215,41 @@ def in_url(match):
 
 
 def last_group(match):
-    """A match with its last group reduced."""
+    """A match with its last group reduced, but for the quotes and the comma around it."""
     value = match.group(match.lastindex)
-    if HARMLESS.fullmatch(value.strip()) or "<secret:" in value:
+    bare = value.strip("\"', \t")
+    if HARMLESS.fullmatch(bare) or "<secret:" in value:
         return match.group(0)
-    return match.group(0)[: match.start(match.lastindex) - match.start()] + reduced(value)
+    begin = match.start(match.lastindex) - match.start()
+    return match.group(0)[:begin] + value.replace(bare, reduced(bare), 1) + match.group(0)[begin + len(value) :]
 
 
 def in_call(match):
-    """A program's line with the value of its password flag reduced."""
-    flag = re.compile(r"(?<!\S)(-%s[ =]?)([^\s<]+)" % PROGRAMS[match.group(1)])
-    return match.group(1) + flag.sub(last_group, match.group(2))
+    """A program's line with the values of the password flags reduced, those of other programs in it included."""
+    line = match.group(0)
+    for program in sorted(set(PROGRAM.findall(line))):
+        line = FLAGS[program].sub(last_group, line)
+    return line
+
+
+def placed(words):
+    """A text without the secrets that only their place shows."""
+    for pattern in PLACED:
+        words = pattern.sub(last_group, words)
+    return words
+
+
+def hinted(words):
+    """Whether a text may hold a secret."""
+    lowered = words.lower()
+    return any(hint in lowered for hint in HINTS)
+
+
+def known(words):
+    """A text without tokens that betray themselves."""
+    for kind, pattern in KINDS:
+        words = pattern.sub(lambda match, kind=kind: "<secret:%s:%d>" % (kind, len(match.group(0))), words)
+    return words
 
 
 def redact(words):
@@ -270,40 +263,48 @@ def redact(words):
 
 def redacted(words):
     """A text without the secrets that show in it as it is."""
-    lowered = words.lower()
-    if not any(hint in lowered for hint in HINTS):
+    if not hinted(words):
         return words
     words = KINDS[0][1].sub(lambda match: reduced(match.group(0)), words)
     words = XML.sub(last_group, HEADER.sub(last_group, words))
     words = REDIS_USER.sub(lambda match: match.group(1) + REDIS_WORD.sub(last_group, match.group(2)), words)
-    words = USER.sub(last_group, CALLS.sub(in_call, URL.sub(in_url, words)))
+    words = USER.sub(last_group, CALLS.sub(in_call, URL.sub(in_url, placed(words))))
     words = assigned(words)
-    for kind, pattern in KINDS[1:]:
-        words = pattern.sub(lambda match, kind=kind: "<secret:%s:%d>" % (kind, len(match.group(0))), words)
-    return BEARER.sub(last_group, words)
+    return BEARER.sub(last_group, known(words))
 
 
-ARGUMENT = re.compile(
-    r"(?i)([\w.-]{0,40}(?:passw(?:or)?d|passphrase|bindpw|secret|token|api[_-]?key|access[_-]?key|crypt_key)[\w.-]{0,40}\\?=)"
-    r"([^\s,\"'\]]+)"
+OPERAND = r"""("(?:[^"\\\n]|\\.){0,4096}"|'(?:[^'\\\n]|\\.){0,4096}'|["']?(?:\\.|[^\s,"'\\\]]|\](?=[^\s,]))+)"""
+ARGUMENT = re.compile(r"(?<![\w.-])(?<!_Alias )([\w.-]+(?:=|\\[:=](?:\\?[ \t]){0,3}))(?!\()" + OPERAND)
+WITH_FLAG = re.compile(r"""(?<![^\s#"'(])(--?[\w-]+[ \t]{1,9})(?!-)""" + OPERAND)
+HEADER_ARGUMENT = re.compile(
+    r"(?i)\bauthorization\\?[:=](?:\\?[ \t]){0,3}[\"']?(?:(?:bearer|basic|token|digest|apikey)(?:\\?[ \t]){1,3})?"
+    r"(?!(?:bearer|basic|token|digest|apikey)?\\?[ \t])((?:\\.|[^\s,\"'\\<])+)"
 )
-WITH_FLAG = re.compile(r"(?i)(?<!\S)(--?[\w-]{0,40}(?:passw(?:or)?d|secret|token|api-?key)[\w-]{0,40}[ \t]{1,9})(?!-)([^\s,]+)")
+NO_PASSWORD = re.compile(r"\d{1,5}(?:[-:./\\]+\d[-\d:./\\]*)?(?:/(?:tcp|udp))?|tcp|udp|icmp(?:v6)?|sctp|all|\.{0,2}/.*|\*|\?+|\[.*")
+PLAIN = re.compile(r"!?(?:%s)|\d{1,4}(?:\.\d+)?|ALL|token|apikey|\*" % IS_PATH.pattern)
+NEXT_COMMAND = re.compile(r"(?<!\\),(?=[ \t]{0,9}[!/A-Z])")
 
 
-def argument(match):
-    """A program's argument with its value reduced, unless it is none of a secret."""
-    key, value = match.group(1).rstrip("\\= \t"), match.group(2)
-    plain = value.isdigit() and len(value) < 5 or "<secret:" in value or not is_secret(key, value)
-    return match.group(0) if plain else match.group(1) + reduced(value)
+@functools.lru_cache(maxsize=1024)
+def argued(before, value):
+    """An argument, behind its name or flag, with its value reduced unless it is none of a secret."""
+    key, bare = before.rstrip("\\=: \t")[-2 * KEY_LIMIT :], value.strip("\"'")
+    if key == "-p":
+        plain = NO_PASSWORD.fullmatch(bare)  # a port, a protocol or a path
+    else:
+        plain = not WORD.search(key) and key.lstrip("-").lower() != "key" or PLAIN.fullmatch(bare)
+    plain = plain or "<secret:" in bare or not is_secret(key, bare)
+    return before + (value if plain else value.replace(bare, reduced(bare), 1))
 
 
 def redact_arguments(words):
     """A text without the secrets in programs' arguments, for formats whose own words name passwords: sudoers, PAM."""
-    words = CALLS.sub(in_call, URL.sub(in_url, words))
-    words = WITH_FLAG.sub(argument, ARGUMENT.sub(argument, words))
-    for kind, pattern in KINDS:
-        words = pattern.sub(lambda match, kind=kind: "<secret:%s:%d>" % (kind, len(match.group(0))), words)
-    return words
+    mark = "" if "\x1e" in words else "\x1e"  # a separator, so that no argument reaches into the next command
+    words = URL.sub(in_url, placed(NEXT_COMMAND.sub("," + mark, words)))
+    words = HEADER_ARGUMENT.sub(last_group, USER.sub(last_group, CALLS.sub(in_call, words)))
+    for pattern in (ARGUMENT, WITH_FLAG):
+        words = pattern.sub(lambda match: argued(*match.groups()), words)
+    return known(words.replace("," + mark, ","))
 
 
 def redact_bytes(data, how=redact):
@@ -316,14 +317,16 @@ ASSIGNED_WORD = re.compile(r"(?s)(-{0,2}[\w.-]{1,160})([=:]\s{0,3})(.*)")
 
 def redact_argv(words):
     """The words of a command line without their secrets, those that are words of their own included."""
-    lowered = " ".join(words).lower()
-    if not any(hint in lowered for hint in HINTS):
+    if not hinted(" ".join(words)):
         return words
+    if words and not any("\0" in word for word in words):
+        words = placed("\0".join(words)).split("\0")
     out, key, flag = [], "", None  # `key`: of the flag whose value may follow; `flag`: of a password, for this program
+    curl = "curl" in [word.rpartition("/")[2] for word in words]
     for word in words:
-        pair = ASSIGNED_WORD.fullmatch(word)
-        if flag and word.startswith(flag):
-            out.append(flag + (word[2:] if HARMLESS.fullmatch(word[2:]) else reduced(word[2:])))
+        pair, program = ASSIGNED_WORD.fullmatch(word), word.rpartition("/")[2]
+        if flag and flag.match(word):
+            out.append(word[:2] + (word[2:] if HARMLESS.fullmatch(word[2:]) else reduced(word[2:])))
             key = "" if word[2:] else "password"
         elif pair and WORD.search(pair.group(1)) and not pair.group(3).startswith("{"):
             value = URL.sub(in_url, pair.group(3))
@@ -332,8 +335,9 @@ def redact_argv(words):
             key = ""
         elif word.startswith("-") and not re.search(r"\s", word):
             out.append(redact(word))
-            key = word if not pair and (WORD.search(word) or word in ("-u", "--user", "--proxy-user", "-p")) else ""
-        elif key in ("-u", "--user", "--proxy-user", "-p"):
+            user = USER_FLAG.fullmatch(word) or curl and CURL_FLAG.fullmatch(word)
+            key = "-u" if user else word if not pair and WORD.search(word) else ""
+        elif key == "-u":
             user, colon, value = word.partition(":")
             kept = HARMLESS.fullmatch(value) or NUMBERS.fullmatch(word) or "<secret:" in word
             out.append(word if kept else user + colon + reduced(value))
@@ -343,5 +347,5 @@ def redact_argv(words):
             key = key if SEVERAL.search(key) else ""
         else:
             out.append(redact(word))
-        flag = "-" + PROGRAMS[word.rpartition("/")[2]] if word.rpartition("/")[2] in PROGRAMS else flag
+        flag = re.compile("-" + PROGRAMS[program]) if program in PROGRAMS else flag
     return out
