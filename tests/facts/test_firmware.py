@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_audit.facts.base import Item, Table
-from fleet_audit.facts.firmware import BMC, DMI, IPMI, NET, NVME, RDMA, SYSFS, TABLES
+from fleet_audit.facts.firmware import BMC, DMI, ETHTOOL, IPMI, NET, NVME, RDMA, SYSFS, TABLES
 from fleet_audit.model import Coverage, SourceId, Status
 
 from .helpers import ok, rows_as_dicts, run, status
@@ -119,8 +119,15 @@ NETS: dict[str, Any] = {
 }
 
 
-def nics(rdma: Any = RDMAS, net: Any = NETS) -> Evidence:
-    return {RDMA.id: ok(json.dumps(rdma)), NET.id: ok(json.dumps(net))}
+# synthetic: ethtool(8) -i; recorded of a virtio interface here, which has no firmware
+DRIVERS: dict[str, Any] = {
+    "eno1": {"driver": "ixgbe", "version": "6.8.0-60-generic", "firmware": "0x800010f7, 1.3240.0", "bus": "0000:31:00.0"},
+    "eth0": {"driver": "virtio_net", "version": "1.0.0", "firmware": "", "bus": "virtio0"}, "lo": None,
+}  # fmt: skip
+
+
+def nics(rdma: Any = RDMAS, net: Any = NETS, drivers: Any = DRIVERS) -> Evidence:
+    return {RDMA.id: ok(json.dumps(rdma)), NET.id: ok(json.dumps(net)), ETHTOOL.id: ok(json.dumps(drivers))}
 
 
 def test_nics() -> None:
@@ -129,8 +136,11 @@ def test_nics() -> None:
     assert extracted.rows == (
         ("mlx5_0", "mlx5_core", "28.39.1002", "MT_0000000838", "MT4129"),
         ("rxe0", None, None, None, None),
-        ("eno1", "ixgbe", None, None, None),
+        ("eno1", "ixgbe", "0x800010f7, 1.3240.0", None, None),
     )
+    for drivers in ({"eno1": {"status": "failed", "detail": "Permission denied"}}, {"eno1": 7}, []):
+        poorer = run(NICS, nics(drivers=drivers))
+        assert poorer.coverage is not Coverage.COMPLETE and not [row for row in poorer.rows if row[0] == "eno1" and row[2]]
 
 
 def test_nics_without_rdma_and_without_sysfs() -> None:

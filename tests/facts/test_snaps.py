@@ -229,7 +229,7 @@ COMMANDS: list[tuple[Table, dict[SourceId, Item], Source]] = [
 def test_laws_and_where_there_is_no_snapd(table: Table, evidence: Evidence, source: Source) -> None:
     never_emptier(table, evidence | {FILES.id: SOME_FILES})
     assert list(cut_short(table, evidence | {FILES.id: SOME_FILES}, source, step=13))
-    skipped = {name: status(Status.SKIPPED, "no /run/snapd.socket on this node") for name in evidence}
+    skipped = {name: status(Status.SKIPPED, "no /run/systemd/units/invocation:snapd.service on this node") for name in evidence}
     without = run(table, skipped | {FILES.id: NO_FILES})
     assert (without.coverage, without.rows) == (Coverage.COMPLETE, ())
     for files in (SOME_FILES, status(Status.DENIED), ok('{"/var/lib/snapd/snaps/a.snap": {"status": "denied", "detail": ""}}'), ok("x")):

@@ -317,7 +317,7 @@ def test_authorised_keys_by_the_reader(tmp_path: Path, keys: dict[tuple[str, str
 
 
 KEY = {"type": "ssh-ed25519", "fingerprint": "SHA256:x", "bits": None, "options": ["from"], "from": "10.0.0.1"}
-FILE = {"user": "bob", "mode": 0o600, "uid": 1001, "keys": [KEY], "odd": 0}
+FILE = {"users": ["bob"], "mode": 0o600, "uid": 1001, "keys": [KEY], "odd": 0}
 PATH = "/home/bob/.ssh/authorized_keys"
 
 

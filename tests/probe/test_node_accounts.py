@@ -15,7 +15,12 @@ from typing import Any
 
 import pytest
 
+from fleet_audit.collect import Collector, Limits
+from fleet_audit.evidence import Objects
+from fleet_audit.model import Host, HostName
+from fleet_audit.probe import pack
 from fleet_audit.probe.node.accounts import key_of, kinds_of, password_state
+from fleet_audit.transport.dispatch import Dispatch
 from tests.probe.helpers import ask, source
 from tests.probe.nodes import carried, home_rows, opened_to_all
 
@@ -89,7 +94,7 @@ def test_authorized_keys_give_fingerprints_and_options_and_no_comment(homes: Hom
         "this is no key\nssh-rsa AAAA short\n",
     )
     row = homes.rows("keys", names=[".ssh/authorized_keys"])["ann/.ssh/authorized_keys"]
-    assert (row["user"], row["mode"], row["uid"], row["odd"]) == ("ann", 0o600, ANN, 2)
+    assert (row["users"], row["mode"], row["uid"], row["odd"]) == (["ann"], 0o600, ANN, 2)
     assert [(k["type"], k["fingerprint"], k["bits"]) for k in row["keys"]] == [
         ("ssh-rsa", keys["rsa"][1], 2048), ("ssh-ed25519", keys["ed25519"][1], None), ("ecdsa-sha2-nistp384", keys["ecdsa"][1], None),
     ]  # fmt: skip
@@ -103,7 +108,7 @@ def test_keys_of_a_folder_by_user_name(homes: Homes, keys: dict[str, tuple[str, 
     folder.mkdir()
     (folder / "bob").write_text(keys["ed25519"][0])
     found = home_rows(homes.passwd, "keys", names=[f"{folder}/%u"])
-    assert list(found) == [f"{folder}/bob"] and found[f"{folder}/bob"]["user"] == "bob" and found[f"{folder}/bob"]["uid"] == 0
+    assert list(found) == [f"{folder}/bob"] and found[f"{folder}/bob"]["users"] == ["bob"] and found[f"{folder}/bob"]["uid"] == 0
 
 
 def test_homes_without_a_file_have_no_row(homes: Homes) -> None:
@@ -368,3 +373,28 @@ def _nothing_of_this_machine_changes() -> Iterator[None]:
 )
 def test_lines_that_are_no_key(line: str) -> None:
     assert key_of(line) is None
+
+
+def test_keys_of_accounts_that_share_a_home_have_none_or_live_in_the_root(tmp_path: Path, keys: dict[str, tuple[str, str]]) -> None:
+    """A second uid 0 whose home is /, an account without a home but with a file of its own, two that share one."""
+    root = tmp_path / "node" / "files"
+    for path in ("home/alice/.ssh/authorized_keys", ".ssh/authorized_keys", "etc/ssh/authorized_keys/svc", "etc/ssh/authorized_keys/bob"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(keys["ed25519"][0] + "\n")
+    (root / "etc/passwd").write_text(
+        "alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home/alice:/bin/sh\n"
+        "toor:x:0:0::/:/bin/sh\nsvc:x:990:990::/nonexistent:/bin/sh\n"
+    )
+    (tmp_path / "node/node.toml").write_text('name = "n"\nprovenance = "synthetic, for this test"\nsynthetic = true\n')
+    it = source("it", "keys", names=[".ssh/authorized_keys", "/etc/ssh/authorized_keys/%u"])
+    objects = Objects(tmp_path / "objects")
+    found = Collector(pack.build([it]), [it.id], objects, Limits(), Dispatch()).host(
+        Host(HostName("n"), address=str(tmp_path / "node"), connection="archive"), "archive"
+    )
+    (record,) = found.records
+    assert record.sha256 is not None, (found.reach, found.detail, record)
+    rows = json.loads(objects.get(record.sha256))
+    assert {path: entry["users"] for path, entry in rows.items()} == {
+        "/home/alice/.ssh/authorized_keys": ["alice", "bob"], "/.ssh/authorized_keys": ["toor"],
+        "/etc/ssh/authorized_keys/svc": ["svc"], "/etc/ssh/authorized_keys/bob": ["bob"],
+    }  # fmt: skip

@@ -78,8 +78,8 @@ def _files(evidence: Bundle) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(document, dict):
         raise NotUnderstood(f"{KEYS.id}: not an object")
     for path, entry in document.items():
-        fields = [entry.get(name) for name in ("user", "mode", "uid", "odd", "keys")] if isinstance(entry, dict) else []
-        if [type(field) for field in fields] == [str, int, int, int, list]:
+        fields = [entry.get(name) for name in ("users", "mode", "uid", "odd", "keys")] if isinstance(entry, dict) else []
+        if [type(field) for field in fields] == [list, int, int, int, list] and fields[0] and all(type(u) is str for u in fields[0]):
             yield path, entry
         else:
             said = (
@@ -97,7 +97,7 @@ def _files(evidence: Bundle) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def parse_keys(evidence: Bundle) -> Iterator[AuthorizedKey]:
-    """A row per key and file; a line that is no key is a gap."""
+    """A row per key, file and user whose file it is; a line that is no key is a gap."""
     for path, entry in _files(evidence):
         if entry["odd"]:
             evidence.gap(KEYS, f"{path}: {entry['odd']} lines are no key")
@@ -108,15 +108,15 @@ def parse_keys(evidence: Bundle) -> Iterator[AuthorizedKey]:
                 continue
             kind, fingerprint, options = fields
             bits = key.get("bits") or next((n for name, n in FIXED_BITS.items() if name in kind and "-cert-" not in kind), None)
-            yield AuthorizedKey(
-                entry["user"], path, kind, bits, fingerprint, options, str(key.get("from") or ""), entry["mode"], entry["uid"]
-            )  # fmt: skip
+            limited = str(key.get("from") or "")
+            for user in entry["users"]:
+                yield AuthorizedKey(user, path, kind, bits, fingerprint, options, limited, entry["mode"], entry["uid"])
 
 
 def parse_files(evidence: Bundle) -> Iterator[AuthorizedKeysFile]:
     """A row per file that is there."""
     for path, entry in _files(evidence):
-        yield AuthorizedKeysFile(path, entry["user"], len(entry["keys"]), entry["odd"], entry["mode"], entry["uid"])
+        yield AuthorizedKeysFile(path, entry["users"][0], len(entry["keys"]), entry["odd"], entry["mode"], entry["uid"])
 
 
 def parse_folders(evidence: Bundle) -> Iterator[SshUserFolder]:

@@ -43,6 +43,12 @@ NET = Source(
     {"globs": ["/sys/class/net/*", "/sys/class/net/*/device"], "links": ["device", "driver", "subsystem"]},
     "Kernel documentation, ABI/testing/sysfs-class-net; there is always one, the loopback.",
 )
+ETHTOOL = Source(
+    SourceId("nic-drivers"),
+    "nics",
+    {},
+    "ethtool(8) -i: the kernel's ETHTOOL_GDRVINFO for each interface; virtual functions tell their adapter's firmware.",
+)
 NVME = Source(
     SourceId("nvme"),
     "attrs",
@@ -84,11 +90,11 @@ class Dmi:
 
 @dataclass(frozen=True)
 class NicFirmware:
-    """An RDMA device, or a PCI network interface without RDMA. Source: /sys/class/{infiniband,net}."""
+    """An RDMA device, or a PCI network interface without RDMA. Source: /sys/class/{infiniband,net}, ethtool(8)."""
 
     device: Annotated[str, "RDMA device such as mlx5_0, else the interface"]
     driver: Annotated[str | None, "Kernel driver; NULL for a device in software"]
-    firmware: Annotated[str | None, "Firmware version; NULL without RDMA: sysfs does not tell it"]
+    firmware: Annotated[str | None, "Firmware version; NULL where the driver does not tell it"]
     board_id: Annotated[str | None, "Board (PSID), such as MT_0000000228"]
     hca_type: Annotated[str | None, "Type of adapter, such as MT4129"]
 
@@ -161,9 +167,27 @@ def _date(text: str | None) -> str | None:
         return None
 
 
+def _told(evidence: Bundle) -> dict[str, dict[str, str]]:
+    """{interface: what its driver tells}; a gap where it could not be asked."""
+    try:
+        document = evidence.document(ETHTOOL)
+    except (Unread, NotUnderstood) as error:
+        evidence.gaps.append(str(error))
+        return {}
+    if not isinstance(document, dict):
+        raise NotUnderstood(f"{ETHTOOL.id}: not an object")
+    found = {}
+    for name, entry in document.items():
+        if isinstance(entry, dict) and type(entry.get("firmware")) is str:
+            found[name] = entry
+        elif entry is not None:
+            evidence.gap(ETHTOOL, f"{name} not read")
+    return found
+
+
 def parse_nics(evidence: Bundle) -> Iterable[NicFirmware]:
     """RDMA devices, then PCI interfaces of other devices."""
-    rdma, net = evidence.entries(RDMA), evidence.entries(NET)
+    rdma, net, told = evidence.entries(RDMA), evidence.entries(NET), _told(evidence)
     if not net:
         raise Unread(f"{NET.id}: no network device, not even the loopback")
     seen = set()
@@ -180,7 +204,8 @@ def parse_nics(evidence: Bundle) -> Iterable[NicFirmware]:
             continue
         if (address := _text(evidence, NET, path, entry, "device")) is None or address not in seen:
             driver = _text(evidence, NET, f"{path}/device", below, "driver")
-            yield NicFirmware(path.rpartition("/")[2], driver, None, None, None)
+            name = path.rpartition("/")[2]
+            yield NicFirmware(name, driver, value(told.get(name, {}).get("firmware"), missing=("N/A",)), None, None)
 
 
 def parse_nvme(evidence: Bundle) -> Iterable[Nvme]:
@@ -209,7 +234,7 @@ def parse_bmc(evidence: Bundle) -> Iterable[Bmc]:
 
 TABLES = (
     Table("dmi", Dmi, (DMI, SYSFS), parse_dmi),
-    Table("nic_firmware", NicFirmware, (RDMA, NET), parse_nics),
+    Table("nic_firmware", NicFirmware, (RDMA, NET, ETHTOOL), parse_nics),
     Table("nvme", Nvme, (NVME, SYSFS), parse_nvme),
     Table("bmc", Bmc, (BMC, IPMI, SYSFS), parse_bmc),
 )

@@ -16,7 +16,7 @@ from fleet_audit.model import Source, SourceId, Status
 CLIENT = Source(
     SourceId("livepatch-status"),
     "command",
-    {"argv": ["canonical-livepatch", "status", "--verbose", "--format", "json"]},
+    {"argv": ["canonical-livepatch", "status", "--verbose", "--format", "json"], "redact": True},
     "Ubuntu Livepatch documentation, client status: JSON; where not enabled it says so on stderr and fails.",
 )
 PLACES = Source(

@@ -10,33 +10,33 @@ from typing import Annotated, Any
 
 from fleet_audit.facts.apt_sources import bare
 from fleet_audit.facts.base import Bundle, NotUnderstood, Table, Unread, integer, timestamp, value
-from fleet_audit.facts.snaps import FILES, SOCKET, said
+from fleet_audit.facts.snaps import FILES, RUNS, said
 from fleet_audit.model import Source, SourceId
 
 TIMES = Source(
     SourceId("snap-refresh-time"), "command", {"argv": ["snap", "refresh", "--time", "--abs-time"]},
-    "snap(8) refresh: lines of timer (or schedule), last, hold and next, in RFC 3339.", when_exists=SOCKET, timeout_s=20.0,
+    "snap(8) refresh: lines of timer (or schedule), last, hold and next, in RFC 3339.", when_exists=RUNS, timeout_s=20.0,
 )  # fmt: skip
 SYSTEM = Source(
     SourceId("snap-system"), "command", {"argv": ["snap", "get", "-d", "system"], "redact": True},
-    "snap(8) get: the system's own settings as JSON, those that were set.", when_exists=SOCKET, needs_root=True, timeout_s=20.0,
+    "snap(8) get: the system's own settings as JSON, those that were set.", when_exists=RUNS, needs_root=True, timeout_s=20.0,
 )  # fmt: skip
 VERSION = Source(
     SourceId("snap-version"), "command", {"argv": ["snap", "version"]}, "snap(8) version: lines of a name and a version.",
-    when_exists=SOCKET, timeout_s=20.0,
+    when_exists=RUNS, timeout_s=20.0,
 )  # fmt: skip
 CONFINEMENT = Source(
     SourceId("snap-confinement"), "command", {"argv": ["snap", "debug", "confinement"]},
-    "snap debug confinement: strict, partial or none, by what the kernel offers.", when_exists=SOCKET, timeout_s=20.0,
+    "snap debug confinement: strict, partial or none, by what the kernel offers.", when_exists=RUNS, timeout_s=20.0,
 )  # fmt: skip
 _HEADERS = ["type: ", "brand-id: ", "operator-id: ", "model: ", "store: ", "url: "]
 MODEL = Source(
     SourceId("snap-model"), "command", {"argv": ["snap", "model", "--assertion"], "keep": _HEADERS},
-    "snap(8) model, since snapd 2.42: headers of the assertion of the node's model, which names its store.", when_exists=SOCKET, timeout_s=20.0,
+    "snap(8) model, since snapd 2.42: headers of the assertion of the node's model, which names its store.", when_exists=RUNS, timeout_s=20.0,
 )  # fmt: skip
 STORES = Source(
     SourceId("snap-stores"), "command", {"argv": ["snap", "known", "store"], "keep": _HEADERS},
-    "snap(8) known: headers of the assertions of stores, such as a proxy's.", when_exists=SOCKET, timeout_s=20.0,
+    "snap(8) known: headers of the assertions of stores, such as a proxy's.", when_exists=RUNS, timeout_s=20.0,
 )  # fmt: skip
 
 

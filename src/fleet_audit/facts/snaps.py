@@ -11,17 +11,18 @@ from typing import Annotated
 from fleet_audit.facts.base import Bundle, NotUnderstood, Table, Unread, describe, value
 from fleet_audit.model import Source, SourceId, Status
 
-SOCKET = "/run/snapd.socket"
+RUNS = "/run/systemd/units/invocation:snapd.service"
+"""There while snapd runs, since systemd 236; its socket would start one that does not. Source: systemd, src/core/unit.c."""
 
 LIST = Source(
     SourceId("snap-list"), "command", {"argv": ["snap", "list", "--all", "--color=never", "--unicode=never"]},
     "snap(8) list: columns under a heading, of snapd 2.16 to 2.7x; publishers that are verified end in **, starred ones in *.",
-    when_exists=SOCKET, timeout_s=20.0,
+    when_exists=RUNS, timeout_s=20.0,
 )  # fmt: skip
 CONNECTIONS = Source(
     SourceId("snap-connections"), "command", {"argv": ["snap", "connections"]},
     "snap(8) connections, since snapd 2.38: columns under a heading, nothing at all where nothing is connected.",
-    when_exists=SOCKET, timeout_s=20.0,
+    when_exists=RUNS, timeout_s=20.0,
 )  # fmt: skip
 FILES = Source(
     SourceId("snap-files"), "stat", {"globs": ["/var/lib/snapd/snaps/*.snap"]},

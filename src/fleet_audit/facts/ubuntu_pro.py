@@ -17,7 +17,7 @@ _PROGRAMS = ("/usr/bin/pro", "/usr/bin/ua")
 STATUS = Source(
     SourceId("ubuntu-pro-status"),
     "file",
-    {"paths": [f"{_STATE}/status.json"]},
+    {"paths": [f"{_STATE}/status.json"], "redact": True},
     "ubuntu-pro-client, `pro status --format json`: what the client said when root last asked it. `pro` would"
     " write on the node and ask the network.",
 )

@@ -13,7 +13,8 @@ from fleet_audit.model import Source, SourceId, Status
 
 UNITS = Source(
     SourceId("systemd-units"), "command",
-    {"argv": ["systemctl", "list-units", "--type=service,socket,timer,mount,swap", "--all", "--plain", "--no-legend", "--no-pager", "--full"]},
+    {"argv": ["systemctl", "list-units", "--type=service,socket,timer,mount,swap", "--all", "--plain", "--no-legend", "--no-pager", "--full"],
+     "redact": "arguments"},
     "systemctl(1) list-units: unit, load, active and sub state, description, for what systemd has loaded.",
     when_exists="/run/systemd/system",
 )  # fmt: skip

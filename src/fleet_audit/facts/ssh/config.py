@@ -15,7 +15,7 @@ from fleet_audit.model import Source, SourceId
 MAINS = ("/etc/ssh/sshd_config", "/usr/etc/ssh/sshd_config")
 
 CONFIG = Source(
-    SourceId("sshd-config"), "files", {"globs": list(MAINS), "follow": "sshd"},
+    SourceId("sshd-config"), "files", {"globs": list(MAINS), "follow": "sshd", "redact": "arguments"},
     "sshd_config(5) with Include; openSUSE reads the file in /usr/etc where /etc has none.",
     needs_root=True, cap_bytes=1 << 19,
 )  # fmt: skip

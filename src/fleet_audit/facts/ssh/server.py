@@ -26,9 +26,8 @@ PROGRAM = Source(
 EFFECTIVE = Source(
     SourceId("sshd-effective"),
     "command",
-    {"argv": ["sshd", "-T", "-C", "user=root,host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22"]},
+    {"argv": ["sshd", "-T", "-C", "user=root,host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22"], "redact": "arguments"},
     "sshd(8) -T with -C: the configuration that holds for root from a public address, Match blocks applied.",
-    when_exists="/etc/ssh/sshd_config",
     needs_root=True,
 )
 

@@ -44,31 +44,14 @@ def read_colon(files, spec):
 
 
 def accounts(files):
-    """[(name, uid, home)] of the local accounts whose home is there, each home once; read once for all sources."""
+    """[(name, uid, home)] of all local accounts; read once for all sources."""
     if files.accounts is None:
-        found = {}
-        for line in text(files.read("/etc/passwd", 4 << 20)).split("\n"):
-            fields = line.split(":")
-            if len(fields) < 7 or not fields[2].isdigit() or not fields[5].startswith("/") or len(fields[5]) < 2:
-                continue
-            home = os.path.normpath(fields[5])
-            if home not in found and is_there(files, home):
-                found[home] = (fields[0], int(fields[2]), home)
-        files.accounts = list(found.values())
+        lines = [line.split(":") for line in text(files.read("/etc/passwd", 4 << 20)).split("\n")]
+        known = [f for f in lines if len(f) > 6 and f[2].isdigit()]
+        files.accounts = [(f[0], int(f[2]), os.path.normpath(f[5]) if f[5].startswith("/") else "") for f in known]
     if len(files.accounts) > HOME_LIMIT:
-        raise Unread("truncated", "more than %d homes" % HOME_LIMIT)
+        raise Unread("truncated", "more than %d accounts" % HOME_LIMIT)
     return files.accounts
-
-
-def is_there(files, home):
-    """Whether a home exists; True where it cannot be told, so that what is read there says why not."""
-    try:
-        os.lstat(files.root + files.resolve(home))
-    except OSError as error:
-        return why(error).status != "absent"
-    except Unread:
-        pass
-    return True
 
 
 def open_in_home(files, home, name, uids):
@@ -91,7 +74,7 @@ def open_in_home(files, home, name, uids):
                 raise Unread("failed", "a symbolic link in a user's folder")
         if not stat.S_ISREG(info.st_mode):
             raise Unread("failed", "not a regular file")
-        if not files.root and (info.st_uid not in uids or info.st_uid != uids[0] and info.st_nlink > 1):
+        if not files.root and (info.st_uid not in uids or info.st_uid not in uids[:-1] and info.st_nlink > 1):
             raise Unread("failed", "the file of another user (%d)" % info.st_uid)
         return files.reopen("/proc/self/fd/%d" % here)
     finally:
@@ -118,10 +101,10 @@ def names_in_home(files, home, pattern):
     """Paths below a home that fit a pattern; links in it are not followed."""
     if not re.search(r"[*?[]", pattern):
         return [pattern]
-    found = files.glob(home + "/" + pattern)
+    found = files.glob(below(home, pattern))
     if len(found) > 200:
         raise Unread("truncated", "more than 200 files")
-    return [path[len(home) + 1 :] for path in found]
+    return [path[len(below(home, "")) :] for path in found]
 
 
 def unread_at(rows, path, user, problem):
@@ -131,8 +114,15 @@ def unread_at(rows, path, user, problem):
 
 
 def homes(files, rows):
-    """The accounts whose homes are there to be looked into; one that may not be is a row."""
+    """(first account, uids, home) of each home that is there; one that may not be looked into is a row.
+
+    The uids are those of all accounts that share it, and root's.
+    """
+    shared = {}
     for user, uid, home in accounts(files):
+        if home:
+            shared.setdefault(home, (user, []))[1].append(uid)
+    for home, (user, uids) in shared.items():
         try:
             real = files.resolve(home)
             if real in files.mounts:
@@ -143,25 +133,30 @@ def homes(files, rows):
         except Unread as unread:
             unread_at(rows, home, user, unread)
         else:
-            yield user, uid, home
+            yield user, tuple(uids) + (0,), home
+
+
+def below(home, name):
+    """A path in a home."""
+    return home.rstrip("/") + "/" + name
 
 
 def each_in_home(files, patterns, rows):
     """(user, path, bytes, os.stat_result) of small files in all homes; what could not be read is a row."""
-    for user, uid, home in homes(files, rows):
+    for user, uids, home in homes(files, rows):
         for pattern in patterns:
             try:
                 names = names_in_home(files, home, pattern)
             except Unread as unread:
-                unread_at(rows, home + "/" + pattern, user, unread)
+                unread_at(rows, below(home, pattern), user, unread)
                 continue
             for name in names:
                 try:
-                    data, info = read_in_home(files, home, name, (uid, 0), 1 << 18)
+                    data, info = read_in_home(files, home, name, uids, 1 << 18)
                 except Unread as unread:
-                    unread_at(rows, home + "/" + name, user, unread)
+                    unread_at(rows, below(home, name), user, unread)
                     continue
-                yield user, home + "/" + name, data, info
+                yield user, below(home, name), data, info
 
 
 def key_of(line):
@@ -192,27 +187,39 @@ def key_of(line):
 
 @reader("keys")
 def read_keys(files, spec):
-    """{path: {user, mode, uid, folder_mode, keys, odd}} of authorised keys: fingerprints and options, never a comment or command."""
-    rows = {}
-    reachable = {home for _, _, home in homes(files, rows)}
-    for user, uid, home in accounts(files):
-        for name in spec["names"]:
-            path = name.replace("%u", user) if name.startswith("/") else home + "/" + name
-            if not name.startswith("/") and home not in reachable:
-                continue
-            try:
-                if name.startswith("/"):
-                    data, info = files.read(path, 1 << 20), files.lstat(path)
-                    mode, owner = info["mode"], info["uid"]
-                else:
-                    data, info = read_in_home(files, home, name, (uid, 0), 1 << 20)
-                    mode, owner = stat.S_IMODE(info.st_mode), info.st_uid
-            except Unread as unread:
-                unread_at(rows, path, user, unread)
-                continue
-            lines = [line for line in text(data).splitlines() if line.strip() and not line.lstrip().startswith("#")]
-            keys = [key_of(line) for line in lines]
-            rows[path] = {"user": user, "mode": mode, "uid": owner, "keys": [k for k in keys if k], "odd": keys.count(None)}
+    """{path: {users, mode, uid, keys, odd}} of authorised keys: fingerprints and options, never a comment or command."""
+    rows, sharing = {}, {}
+    for user, _, home in accounts(files):
+        sharing.setdefault(home, []).append(user)
+
+    def add(path, users, read):
+        try:
+            data, mode, owner = read()
+        except Unread as unread:
+            unread_at(rows, path, users[0], unread)
+            return
+        lines = [line for line in text(data).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        keys = [key_of(line) for line in lines]
+        rows[path] = {"users": users, "mode": mode, "uid": owner, "keys": [k for k in keys if k], "odd": keys.count(None)}
+
+    def in_home(home, name, uids):
+        data, info = read_in_home(files, home, name, uids, 1 << 20)
+        return data, stat.S_IMODE(info.st_mode), info.st_uid
+
+    def elsewhere(path):
+        data, info = files.read(path, 1 << 20), files.lstat(path)
+        if len(data) > 1 << 20:
+            raise Unread("truncated", "longer than %d bytes" % (1 << 20))
+        return data, info["mode"], info["uid"]
+
+    for _, uids, home in homes(files, rows):
+        for name in (n for n in spec["names"] if not n.startswith("/")):
+            add(below(home, name), sharing[home], lambda home=home, name=name, uids=uids: in_home(home, name, uids))
+    for user, _, _ in accounts(files):
+        for name in (n for n in spec["names"] if n.startswith("/")):
+            path = name.replace("%u", user)
+            if "/" not in user and user not in (".", ".."):
+                add(path, [user], lambda path=path: elsewhere(path))
     return dump(rows)
 
 

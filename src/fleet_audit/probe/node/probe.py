@@ -27,6 +27,7 @@ from fleet_audit.probe.node.base import (
 from fleet_audit.probe.node.children import Libc, be_gentle, children, cpu_of, peak_kib, start
 from fleet_audit.probe.node.frames import Frames
 from fleet_audit.probe.node.nvml import nvml
+from fleet_audit.probe.node.redact import redact
 from fleet_audit.probe.node.readers import containing, kept, secretless
 from fleet_audit.probe.node.work import work
 
@@ -303,11 +304,12 @@ class Probe:
             words, code = ("failed", "killed by signal %d" % number), None
         elif code not in child.spec.get("ok_exits", [0]):
             words = ("failed", "exit %d" % code)
-        if not over and child.spec["reader"] == "command":
+        if child.spec["reader"] == "command":
             body = secretless(containing(kept(body, child.spec), child.spec), child.spec)
         if len(body) > child.spec["cap"]:
             words = ("truncated", "more than %d bytes" % child.spec["cap"])
-        detail = words[1] + (": " if words[1] and stderr.strip() else "") + text(stderr.strip()[:400]) if words[0] != "ok" else ""
+        said = redact(text(stderr.strip()[:400]))
+        detail = words[1] + (": " if words[1] and said else "") + said if words[0] != "ok" else ""
         return {
             "source": child.name,
             "status": words[0],

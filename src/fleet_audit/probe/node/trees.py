@@ -97,8 +97,8 @@ def python_roots(files, spec):
     for kind, patterns in sorted(spec["roots"].items()):
         for pattern in patterns:
             look(pattern, kind)
-    for user, _, home in accounts(files):
-        if home in ("/", "/bin", "/sbin", "/dev", "/proc", "/usr/sbin", "/nonexistent", "/var", "/usr", "/run"):
+    for home, user in {home: user for user, _, home in reversed(accounts(files))}.items():
+        if home in ("", "/", "/bin", "/sbin", "/dev", "/proc", "/usr/sbin", "/nonexistent", "/var", "/usr", "/run"):
             continue
         for kind, patterns in sorted(spec["homes"].items()):
             for pattern in patterns:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers of single values: chosen parts of JSON documents, and the kernel's clock."""
 
+import errno
 import json
+import os
 
 from fleet_audit.probe.node.base import ARCHIVE, Unread, dump, reader
 from fleet_audit.probe.node.redact import WORD, is_secret, redact, reduced
@@ -54,6 +56,37 @@ def read_json(files, spec):
             except (ValueError, RecursionError):
                 rows[path] = {"status": "failed", "detail": "not JSON"}
     return dump(rows)
+
+
+@reader("nics")
+def read_nics(files, spec):
+    """{interface: {driver, version, firmware, bus}} as ethtool's GDRVINFO tells it, read only; null where a driver does not."""
+    if ARCHIVE:
+        raise Unread("absent", "not recorded")
+    import ctypes
+    import fcntl
+    import socket
+    import struct
+
+    rows, control = {}, socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    for name in sorted(os.listdir("/sys/class/net"))[:1000]:
+        answer = ctypes.create_string_buffer(struct.pack("=I", 3) + b"\0" * 256)  # ETHTOOL_GDRVINFO
+        asked = struct.pack("16sP24x", name.encode("utf-8", "surrogateescape")[:15], ctypes.addressof(answer))
+        try:
+            fcntl.ioctl(control, 0x8946, asked)  # SIOCETHTOOL
+        except OSError as error:
+            there = error.errno not in (errno.EOPNOTSUPP, errno.ENODEV)
+            rows[text_of(name)] = {"status": "failed", "detail": error.strerror} if there else None
+            continue
+        fields = [answer.raw[at : at + 32].partition(b"\0")[0].decode("utf-8", "backslashreplace") for at in (4, 36, 68, 100)]
+        rows[text_of(name)] = dict(zip(("driver", "version", "firmware", "bus"), fields, strict=True))
+    control.close()
+    return dump(rows)
+
+
+def text_of(name):
+    """A name as text without lone surrogates."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @reader("clock")

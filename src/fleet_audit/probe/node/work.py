@@ -5,7 +5,7 @@ import os
 import time
 
 from fleet_audit.probe.node.archive import recorded
-from fleet_audit.probe.node.base import ARCHIVE, PATH, READERS, Unread, dump, why
+from fleet_audit.probe.node.base import ARCHIVE, PATH, READERS, Unread, dump
 from fleet_audit.probe.node.files import Files
 
 
@@ -33,10 +33,7 @@ def work(jobs, out):
                 found = files.glob(spec["path"])
                 if not found:
                     raise Unread("absent", "nothing there")
-                try:
-                    os.lstat(files.root + files.resolve(found[0]))
-                except OSError as error:
-                    raise why(error)
+                files.lstat(found[0])
             elif spec["reader"] == "which":
                 body = dump(which(files, spec["names"]))
                 spec = {"cap": len(body)}
