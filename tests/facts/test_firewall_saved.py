@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_audit.facts.base import Item, Table
+from fleet_audit.facts.base import Item, NotUnderstood, Table
 from fleet_audit.facts.firewall import TABLES, firewalld, managers, saved, ufw
+from fleet_audit.facts.firewall.iptables import chains_of
 from fleet_audit.facts.units import LINKS, UNITS
 from fleet_audit.model import Coverage, SourceId, Status
 
@@ -278,3 +280,10 @@ def test_no_zone_raises(parts: list[str]) -> None:
 def test_garbage_yields_no_rows(evidence: Evidence) -> None:
     for table in (POLICIES, OPENINGS, MANAGERS):
         assert run(table, evidence).rows == ()
+
+
+def test_a_rule_of_a_megabyte_is_not_understood() -> None:
+    begin = time.process_time()
+    with pytest.raises(NotUnderstood, match="a line of more than 4096 characters"):
+        chains_of(f'*filter\n:INPUT ACCEPT\n-A INPUT -m comment --comment "{"a" * (1 << 20)}" -j DROP\nCOMMIT\n', "ip4", "iptables")
+    assert time.process_time() - begin < 2

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Container
 from itertools import pairwise
 
-from fleet_audit.facts.base import NotUnderstood
+from fleet_audit.facts.base import VALUE_CAP, NotUnderstood
 from fleet_audit.facts.firewall.ruleset import Chain, Rule
 from fleet_audit.facts.firewall.where import LOCAL, Ports, Where, at
 
@@ -72,6 +72,8 @@ def add(found: dict[tuple[str, str], Chain], words: str, table: str, family: str
 def append(found: dict[tuple[str, str], Chain], line: str, table: str, tool: str) -> None:
     """Take in a line `-A CHAIN ...`, with counters before it or not."""
     line = re.sub(r"^\[\d+:\d+\] ", "", line)
+    if len(line) > VALUE_CAP:  # shlex takes time that grows with the square of a word
+        raise NotUnderstood(f"{tool}: a line of more than {VALUE_CAP} characters")
     try:
         words = shlex.split(line) if re.search(r"""["'\\]""", line) else line.split()
     except ValueError:

@@ -74,7 +74,7 @@ def nft_chains(evidence: Bundle) -> list[Chain]:
             return []
         raise Unread(f"{describe(NFT, evidence.item(NFT))}; nf_tables is not proved to be out of use")
     ruleset = Ruleset(evidence.body(NFT))
-    found = list(ruleset.chains.values())
+    found = [chain for chain in ruleset.chains.values() if chain.table not in ruleset.asleep]
     for family, word in (("ip4", "ip"), ("ip6", "ip6")):
         wanted = {table for table in ruleset.compat if table.startswith(f"{word} ")}
         if not wanted:

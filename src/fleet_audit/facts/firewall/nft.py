@@ -44,6 +44,8 @@ class Ruleset:
         self.chains: dict[tuple[str, str], Chain] = {}
         self.sets: dict[tuple[str, str], Set] = {}
         self.left = CONDITIONS
+        self.asleep: set[str] = set()
+        """Tables that are dormant, and stop nothing: nft(8), flags."""
         self.compat: set[str] = set()
         """Tables with rules that only iptables-nft-save tells in full."""
         rules = []
@@ -53,7 +55,10 @@ class Ruleset:
             ((kind, fields),) = entry.items()
             if not isinstance(fields, dict):
                 raise NotUnderstood(f"nft: a {kind} that is not understood")
-            if fields.get("family") not in _FAMILIES or kind == "table":
+            if fields.get("family") not in _FAMILIES:
+                continue
+            if kind == "table":
+                self._table(f"{fields['family']} {fields.get('name')}", fields.get("flags", []))
                 continue
             table = f"{fields['family']} {fields.get('table')}"
             if kind == "chain":
@@ -68,6 +73,14 @@ class Ruleset:
             if chain is None or not isinstance(fields.get("expr"), list):
                 raise NotUnderstood("nft: a rule without a chain or statements")
             chain.rules += self.rule(table, fields["expr"])
+
+    def _table(self, table: str, flags: Any) -> None:
+        """Take in a table's flags. nft 1.0.6, for one, prints the table's name where a flag should be."""
+        for flag in flags if isinstance(flags, list) else [flags]:
+            if flag == "dormant":
+                self.asleep.add(table)
+            elif flag not in ("owner", "persist"):
+                raise NotUnderstood(f"nft: the flags of the table {table} are not told: it may be dormant, and then stops nothing")
 
     def add(self, table: str, fields: dict[str, Any]) -> None:
         """Take in a chain."""

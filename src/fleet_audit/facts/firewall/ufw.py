@@ -60,8 +60,12 @@ def policies(evidence: Bundle) -> Iterator[tuple[str, str, str]]:
 def openings(evidence: Bundle) -> Iterator[tuple[str, str, Item]]:
     """(family, direction, what a rule lets pass)."""
     found = evidence.entries(RULES)
-    six = settings(evidence.body(DEFAULTS)).get("IPV6") == "yes"
-    for family, path, prefix in (("ip4", "/etc/ufw/user.rules", "ufw"), ("ip6", "/etc/ufw/user6.rules", "ufw6"))[: 2 if six else 1]:
+    six = settings(evidence.body(DEFAULTS)).get("IPV6")
+    if six not in ("yes", "no"):
+        raise NotUnderstood(f"{DEFAULTS.id}: no IPV6=yes or no")
+    for family, path, prefix in (("ip4", "/etc/ufw/user.rules", "ufw"), ("ip6", "/etc/ufw/user6.rules", "ufw6"))[
+        : 2 if six == "yes" else 1
+    ]:
         if path not in found:
             evidence.gap(RULES, f"{path} is not there")
             continue
