@@ -50,7 +50,7 @@ def test_a_real_node() -> None:
         "aide": ("integrity", False), "fail2ban": ("banning", True), "auditd": ("audit", True), "rsyslog": ("logs", True),
     }  # fmt: skip
     assert (found["auditd"]["version"], found["auditd"]["program"], found["auditd"]["uid"]) == ("1:4.0.2-2+deb13u1", "/usr/sbin/auditd", 0)
-    assert found["fail2ban"]["executable"] == "/usr/bin/python3.13"  # a script: known by its name
+    assert found["fail2ban"]["running_program"] == "/usr/bin/python3.13"  # a script: known by its name
 
 
 def test_nothing_of_it_is_proved_by_all_three() -> None:
@@ -75,7 +75,7 @@ def test_nothing_of_it_is_proved_by_all_three() -> None:
 def test_agents_by_what_runs(process: tuple[str, str | None, str], agent: str) -> None:
     (row,) = rows(AGENTS, node(process))
     assert (row["name"], row["running"], row["package"], row["program"], row["contained"]) == (agent, True, None, None, False)
-    assert row["executable"] == (process[1] or process[0][:15])
+    assert row["running_program"] == (process[1] or process[0][:15])
 
 
 @pytest.mark.parametrize("process", [

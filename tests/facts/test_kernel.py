@@ -83,7 +83,7 @@ def test_running_kernel_of_ubuntu_knows_its_upload() -> None:
 
 def test_a_signature_that_was_not_read_is_a_gap_and_one_that_is_not_there_is_none() -> None:
     table = tables()["kernel_running"]
-    rest = {s.id: ok("1\n") for s in table.sources} | {kernel.BOOTED.id: ok("btime 1\n")}
+    rest = {s.id: ok("1\n") for s in table.sources} | {kernel.BOOTED.id: ok("btime 1\n"), kernel.VERSION.id: ok("Linux version 1\n")}
     assert run(table, {**rest, kernel.SIGNATURE.id: status(Status.ABSENT)}).coverage is Coverage.COMPLETE
     assert run(table, {**rest, kernel.SIGNATURE.id: status(Status.DENIED)}).coverage is Coverage.PARTIAL
 

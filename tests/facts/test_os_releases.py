@@ -7,6 +7,7 @@ as those releases ship them, by public bug reports and documentation of 2019 to 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,12 @@ def test_laws_and_unread() -> None:
     for what in Status:
         if what not in (Status.OK, Status.TRUNCATED):
             assert run(OS, {OS_RELEASE.id: status(what)}).coverage is Coverage.NONE
+
+
+@pytest.mark.parametrize(
+    ("text", "coverage"), [("ID=" + "a" * (1 << 20), Coverage.NONE), ("ID=a\nVERSION_ID=" + "1" * (1 << 20), Coverage.PARTIAL)]
+)
+def test_a_value_of_a_megabyte_is_not_understood(text: str, coverage: Coverage) -> None:
+    begin = time.process_time()
+    assert run(OS, {OS_RELEASE.id: ok(text)}).coverage is coverage
+    assert time.process_time() - begin < 2

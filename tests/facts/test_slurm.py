@@ -95,7 +95,7 @@ def test_lines(text: str, expected: tuple[str, str, str]) -> None:
 
 
 def test_a_comment_is_cut_off_before_a_line_is_continued() -> None:
-    assert list(lines("A=1 # x \\\nB=2\n# \\\nC=3")) == [(1, "A=1 "), (2, "B=2"), (3, ""), (4, "C=3")]
+    assert list(lines("A=1 # x \\\nB=2\n# \\\nC=3")) == [(1, "A=1 "), (2, "B=2"), (4, "C=3")]
 
 
 @pytest.mark.parametrize("text", [
@@ -300,7 +300,7 @@ def test_settings_that_name_no_program() -> None:
 def test_munge() -> None:
     assert rows("munge", recorded()) == [{
         "running": True, "uid": 100, "key": "/etc/munge/munge.key", "key_uid": 100, "key_gid": 101, "key_mode": 0o600, "key_bytes": 128,
-        "key_changed": datetime(2026, 11, 25, 18, 29, 5), "folder_uid": 100, "folder_mode": 0o700,
+        "key_changed_at": datetime(2026, 11, 25, 18, 29, 5), "folder_uid": 100, "folder_mode": 0o700,
     }]  # fmt: skip
 
 

@@ -429,8 +429,8 @@ def test_a_snapshot_a_dataset_that_is_not_told_of_and_a_device_that_is_gone() ->
     mounts = ROOT + "2 1 0:60 / /a rw - zfs tank/safe@day rw\n3 1 0:61 / /b rw - zfs tank/lost rw\n4 1 0:62 / /c rw - zfs rpool rw\n"
     pools = POOLS.replace("rpool\n", "rpool\n\tdraid1:2d:4c:1s-0\n\t13034566713423523417\n")  # zpool-list(8): its number stands for it
     evidence = {**tree(DEVICES, PARENTS, mounts), ZFS.id: ok(DATASETS + "rpool\tencryption\toff\n"), ZPOOL.id: ok(pools)}
-    found = by("volumes", "source", evidence)
-    assert {source: row["encrypted"] for source, row in found.items() if row["type"] == "zfs"} == {
+    found = rows("volumes", evidence, Coverage.PARTIAL)
+    assert {row["source"]: row["encrypted"] for row in found if row["type"] == "zfs"} == {
         "tank/safe@day": True, "tank/lost": None, "rpool": None,
     }  # fmt: skip
 
@@ -549,3 +549,14 @@ def test_laws(name: str) -> None:
 def test_no_bytes_raise_or_hang(evidence: Evidence) -> None:
     for table in TABLES:
         assert not run(table, evidence).reason.startswith("not understood: "), table.name  # that would be a parser's own fault
+
+
+@pytest.mark.parametrize(("text", "coverage"), [
+    ("", Coverage.NONE), ("garbage\n", Coverage.NONE), ("osc.a.srpc_info=rpc flavor: null\n", Coverage.NONE),
+    ("osc.a.srpc_info=\nrpc flavor: null\nosc.b.srpc_info=rpc flavor: null\n", Coverage.PARTIAL),
+    ("garbage\nosc.a.srpc_info=\nrpc flavor: null\n", Coverage.PARTIAL),
+])  # fmt: skip
+def test_lustre_text_outside_of_a_connection(text: str, coverage: Coverage) -> None:
+    found = run(T["lustre_connections"], {LUSTRE.id: ok(text)})
+    assert found.coverage is coverage
+    assert [row[0] for row in found.rows] == (["osc.a"] if coverage is Coverage.PARTIAL else [])

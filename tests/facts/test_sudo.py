@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -419,3 +420,32 @@ def test_bytes_never_make_a_rule_of_a_wrong_shape(body: bytes) -> None:
             and row["hosts"]
             and (row["command"] in ("ALL", "sudoedit", "list") or row["command"][0] in "/^" or row["command"].isupper())
         )
+
+
+def nested(kind: str, last: str) -> str:
+    """13 aliases, each of the next one twice: 8,192 members."""
+    return "".join(f"{kind}_Alias A{n}=A{n + 1},A{n + 1}\n" for n in range(13)) + f"{kind}_Alias A13={last}\n"
+
+
+@pytest.mark.parametrize("text", [
+    nested("Cmnd", "/b") + "a ALL=A0\n" * 7000, nested("User", "b") + "A0 ALL=/b\n" * 7000, nested("Runas", "b") + "a ALL=(A0) /b\n" * 7000,
+    nested("User", "b") + "Defaults:A0 !authenticate\n" * 3000 + "a ALL=/b\n" * 3000, "a," * 60_000 + "a ALL=" + "/b," * 30_000 + "/b\n",
+])  # fmt: skip
+def test_a_policy_that_grows_without_end_is_partial_and_no_stall(text: str) -> None:
+    for table in (RULES, DEFAULTS):
+        begin = time.process_time()
+        found = run(table, sudoers(text))
+        assert time.process_time() - begin < 15
+        assert table is DEFAULTS or found.coverage is Coverage.PARTIAL
+
+
+def test_an_alias_used_twice_stands_for_the_same() -> None:
+    rows = rules("User_Alias U=u,v\nCmnd_Alias A=/a,!B\nCmnd_Alias B=/b\nU ALL=A\nU ALL=!A\n")
+    expected = [("/a", False), ("/b", True)] * 2 + [("/a", True), ("/b", False)] * 2
+    assert pick(rows, "command", "excluded") == expected
+
+
+def test_an_alias_that_names_itself_is_a_gap() -> None:
+    found = run(RULES, sudoers("Cmnd_Alias A=/a,B\nCmnd_Alias B=A,/b\nu ALL=A\n"))
+    assert found.coverage is Coverage.PARTIAL and "names itself" in found.reason
+    assert pick(rows_as_dicts(RULES, found), "command") == [("/a",), ("/b",)]

@@ -75,6 +75,8 @@ def parse_addresses(evidence: Bundle) -> Iterator[InterfaceAddress]:
     if evidence.item(ADDRESSES).status is Status.OK:
         rows = list(_by_ip(evidence))
     else:
+        if evidence.item(ADDRESSES).status is Status.TRUNCATED:
+            evidence.gap(ADDRESSES, "cut short: interfaces are not told")
         rows = list(_by_trie(evidence))
         try:
             rows += list(_by_inet6(evidence)) if six else []

@@ -140,7 +140,7 @@ class Agent:
     version: Annotated[str | None, "Version of the package"]
     program: Annotated[str | None, "A program of it that is on disk; NULL: in none of the known places"]
     running: Annotated[bool | None, "A process of it runs now; some run only on schedule; NULL: processes could not be read"]
-    executable: Annotated[str | None, "What runs: path of its program, or the process's name where the path may not be seen"]
+    running_program: Annotated[str | None, "What runs: path of its program, or the process's name where the path may not be seen"]
     uid: Annotated[int | None, "Who runs it; the lowest where more do"]
     contained: Annotated[bool | None, "All of it that runs does so in containers"]
 

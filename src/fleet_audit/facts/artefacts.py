@@ -44,7 +44,7 @@ class DataFolder:
 
 @dataclass(frozen=True)
 class DataOddity:
-    """What all can write, runs with its owner's rights, or is a device, in such a folder. Source: inode(7)."""
+    """What all can write, runs with its owner's rights, or is a device, in a data folder of the policy. Source: inode(7)."""
 
     folder: Annotated[str, "Folder of the policy"]
     path: Annotated[str, "Path of it"]

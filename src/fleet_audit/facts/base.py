@@ -24,6 +24,8 @@ VALUE_CAP = 4096
 """Bytes of UTF-8 that a text may have in a table; a longer one becomes NULL and is noted."""
 ROW_CAP = 200_000
 """Rows that one host may have in a table; what is more makes it partial."""
+GAP_CAP = 10_000
+"""Gaps after which a parser is stopped: of hostile input each byte may be one."""
 
 
 class NotUnderstood(Exception):
@@ -32,6 +34,10 @@ class NotUnderstood(Exception):
 
 class Unread(Exception):
     """A source without which the table says nothing was not read."""
+
+
+class TooManyGaps(Exception):
+    """The parser is stopped; the rows that it has given stay, and the table is partial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +127,10 @@ class Bundle:
         return found
 
     def gap(self, source: Source, reason: str) -> None:
-        """Note that something of this table is missing: it is partial."""
+        """Note that something of this table is missing: it is partial. Stops the parser after `GAP_CAP` of them."""
         self.gaps.append(f"{source.id}: {reason}")
+        if len(self.gaps) > GAP_CAP:
+            raise TooManyGaps
 
 
 def describe(source: Source, item: Item) -> str:
@@ -207,6 +215,8 @@ def extract(table: Table, items: Mapping[SourceId, Item]) -> Extract:
                 break
             if (checked := _checked(table, row, bundle.gaps)) is not None:
                 rows.append(checked)
+    except TooManyGaps:
+        pass  # its gaps make the table partial
     except (Unread, NotUnderstood) as error:
         return Extract((), Coverage.NONE, _plain(str(error) or type(error).__name__))
     except Exception as error:  # a parser's fault is no crash of the run: its table says nothing

@@ -231,7 +231,10 @@ def parse_gpu_defaults(evidence: Bundle) -> Iterable[GpuCoreDefault]:
 def parse_apport(evidence: Bundle) -> Iterable[Apport]:
     """One row where apport is installed."""
     if "/usr/share/apport/apport" in places(evidence, HANDLERS):
-        found = re.findall(r"^enabled=[\"']?(\w*)", evidence.optional(APPORT) or "", re.M)
+        text = evidence.optional(APPORT) or ""
+        found = re.findall(r"^enabled=[\"']?(\w*)", text, re.M)
+        if text.strip() and not found:
+            evidence.gap(APPORT, "no enabled= in it")
         yield Apport(found[-1] != "0" if found else True)
 
 

@@ -106,6 +106,9 @@ def parse_keys(evidence: Bundle) -> Iterable[EfiKey]:
         if item.status is not Status.OK:
             evidence.gaps.append(describe(source, item))
             continue
+        if len(item.body) < 4 or any(item.body[1:4]):
+            evidence.gap(source, "without a variable's attributes")
+            continue
         for kind, content in _signatures(evidence, source, item.body[4:]):
             if kind == "x509":
                 subject, expires = certificate(content)

@@ -15,7 +15,9 @@ from fleet_audit.model import Source, SourceId
 EXPORTS = Source(
     SourceId("nfs-exports"), "files", {"globs": ["/etc/exports", "/etc/exports.d/*.exports", "/var/lib/nfs/etab"]},
     "exports(5); exportfs(8): /var/lib/nfs/etab is the master table of what is exported now, with all options written out.",
+    cap_bytes=512 << 10,
 )  # fmt: skip
+_LIMIT = 20_000
 _FLAGS = {
     "rw": ("writable", True), "ro": ("writable", False), "root_squash": ("root_squash", True), "no_root_squash": ("root_squash", False),
     "all_squash": ("all_squash", True), "no_all_squash": ("all_squash", False), "secure": ("privileged_port", True),
@@ -60,6 +62,14 @@ class NfsExport:
 
 def parse(evidence: Bundle) -> Iterator[NfsExport]:
     """A row for each folder, client and group of flavours."""
+    for number, row in enumerate(_rows(evidence)):
+        if number == _LIMIT:
+            evidence.gap(EXPORTS, f"more than {_LIMIT} rows")
+            return
+        yield row
+
+
+def _rows(evidence: Bundle) -> Iterator[NfsExport]:
     for path, entry in evidence.entries(EXPORTS).items():
         text = str(entry.get("text", ""))
         for line in text.replace("\\\n", " ").splitlines():
@@ -118,10 +128,12 @@ def _kind(name: str) -> tuple[str, int | None]:
         return "everyone", None
     if name.startswith("@"):
         return "netgroup", None
+    if not re.fullmatch(r"[0-9a-fA-F:./]*[.:][0-9a-fA-F:./]*", name):
+        return ("wildcard" if re.search(r"[*?\[]", name) else "name"), None
     try:
         network = ipaddress.ip_network(name, strict=False)
     except ValueError:
-        return ("wildcard" if re.search(r"[*?\[]", name) else "name"), None
+        return "name", None
     return ("network", network.prefixlen) if "/" in name else ("address", None)
 
 

@@ -125,7 +125,11 @@ def parse_running(evidence: Bundle) -> Iterable[KernelRunning]:
         evidence.gap(TAINTED, "not a number")
     if booted is not None and when is None:
         evidence.gap(BOOTED, "not a time")
-    yield KernelRunning(release, upload[1] if upload else None, value(evidence.line(VERSION)), mask, utc(int(when[1])) if when else None)
+    banner = value(evidence.line(VERSION))
+    if evidence.item(VERSION).status is Status.OK and not (banner or "").startswith("Linux version "):
+        evidence.gap(VERSION, "not the kernel's banner")
+        banner = None
+    yield KernelRunning(release, upload[1] if upload else None, banner, mask, utc(int(when[1])) if when else None)
 
 
 def parse_cmdline(evidence: Bundle) -> Iterable[KernelParameter]:

@@ -99,7 +99,7 @@ _MODES = frozenset("enforce complain kill prompt mixed unconfined".split())
 def parse_order(evidence: Bundle) -> Iterable[SecurityModule]:
     """A row per module; there is always one, capability."""
     names = evidence.body(ORDER).strip().split(",")
-    if evidence.gaps or not all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names):
+    if evidence.gaps or "capability" not in names or not all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names):
         raise NotUnderstood(f"{ORDER.id}: no list of modules")
     return [SecurityModule(name, position) for position, name in enumerate(names)]
 
@@ -114,7 +114,11 @@ def _places(evidence: Bundle, folder: str) -> dict[str, dict[str, object]]:
 def parse_apparmor(evidence: Bundle) -> Iterable[AppArmor]:
     """One row."""
     order = evidence.line(ORDER)
-    active = None if order is None else "apparmor" in order.strip().split(",")
+    names = (order or "").strip().split(",")
+    if order is not None and "capability" not in names:
+        evidence.gap(ORDER, "no list of modules")
+        order = None
+    active = None if order is None else "apparmor" in names
     if not _enabled(evidence):
         return [AppArmor("/sys/module/apparmor" in _places(evidence, "/sys/module"), False, active)]
     return [AppArmor(True, True, active)]
@@ -161,7 +165,9 @@ def parse_selinux(evidence: Bundle) -> Iterable[SeLinux]:
     config: dict[str, str] = {}
     if evidence.item(CONFIG).status is not Status.ABSENT:
         try:
-            pairs = (line.partition("=") for line in lines(evidence, CONFIG) if not line.lstrip().startswith("#"))
+            pairs = [line.partition("=") for line in lines(evidence, CONFIG) if line.strip() and not line.lstrip().startswith("#")]
+            if any(not equals or not name.strip().isalnum() for name, equals, _ in pairs):
+                evidence.gap(CONFIG, "a line that is no setting")
             config = {name.strip(): text.partition("#")[0].strip() for name, _, text in pairs}
         except Unread as unread:
             evidence.gaps.append(str(unread))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fleet_audit.facts.base import Bundle, NotUnderstood, Table, value
+from fleet_audit.facts.base import VALUE_CAP, Bundle, NotUnderstood, Table, value
 from fleet_audit.model import Source, SourceId
 
 OS_RELEASE = Source(
@@ -16,6 +16,7 @@ OS_RELEASE = Source(
     "file",
     {"paths": ["/etc/os-release", "/usr/lib/os-release"]},
     "os-release(5): shell-like assignments, quotes optional.",
+    cap_bytes=64 << 10,
 )
 
 
@@ -36,8 +37,8 @@ def assignments(text: str) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
         name, equals, raw = line.strip().partition("=")
-        if not equals or name.startswith("#") or not name.replace("_", "").isalnum():
-            continue
+        if not equals or name.startswith("#") or not name.replace("_", "").isalnum() or len(raw) > VALUE_CAP:
+            continue  # shlex takes time that grows with the square of a word
         try:
             words = shlex.split(raw)
         except ValueError:

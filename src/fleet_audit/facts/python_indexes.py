@@ -45,12 +45,12 @@ HOMES = Source(
 
 @dataclass(frozen=True)
 class PythonIndexSetting:
-    """A setting of from where packages come. No rows where the tools ask as they are built to. Source: pip.conf, uv.toml, .condarc."""
+    """A setting outside of homes of where packages come from. No rows: as the tools are built. Source: pip.conf, uv.toml, .condarc."""
 
     tool: Annotated[str, "pip, uv or conda"]
     scope: Annotated[str, "system, environment or user"]
     file: Annotated[str, "File that sets it"]
-    user: Annotated[str | None, "In whose home the file is; NULL outside of homes"]
+    user_name: Annotated[str | None, "In whose home the file is; NULL outside of homes"]
     section: Annotated[str | None, "Section of the file, such as global or install; NULL for the whole of it"]
     setting: Annotated[
         str,
@@ -61,6 +61,10 @@ class PythonIndexSetting:
         str | None, "Value, without user and password, a row for each of a list; NULL where it stands on lines that are not read"
     ]
     credentials: Annotated[bool, "The value holds a user or a password"]
+
+
+class PythonIndexSettingOfUser(PythonIndexSetting):
+    """A setting in a user's home of where packages come from. No rows: as the tools are built. Source: pip.conf, uv.toml, .condarc."""
 
 
 Found = Iterator[tuple[str | None, str, str | None]]
@@ -204,5 +208,5 @@ def parse_homes(evidence: Bundle) -> Iterable[PythonIndexSetting]:
 
 TABLES = (
     Table("python_indexes", PythonIndexSetting, (FILES,), parse_files),
-    Table("python_indexes_of_users", PythonIndexSetting, (HOMES,), parse_homes),
+    Table("python_indexes_of_users", PythonIndexSettingOfUser, (HOMES,), parse_homes),
 )

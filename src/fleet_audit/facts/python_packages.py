@@ -61,7 +61,7 @@ class PythonEnvironment:
     kind: Annotated[
         str, "system, local (of the whole system, by hand), venv, conda, user (pip's --user) or image (a layer of a container image)"
     ]
-    user: Annotated[str | None, "In whose home it lies; NULL outside of homes"]
+    user_name: Annotated[str | None, "In whose home it lies; NULL outside of homes"]
     uid: Annotated[int, "Owner"]
     mode: Annotated[int, "Permission bits"]
     group_writable: Annotated[bool, "Its group may add packages"]

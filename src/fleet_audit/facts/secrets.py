@@ -40,7 +40,7 @@ SYSTEM = Source(
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A kind of secret in a file, and who can read that. A file without any has no row. Source: well-known files, their inodes."""
+    """A kind of secret in a file of a home, and who can read that. A file without any has no row. Source: well-known files, their inodes."""
 
     path: Annotated[str, "File"]
     kind: Annotated[
@@ -51,6 +51,10 @@ class SecretFile:
     uid: Annotated[int, "Owner of the file"]
     mode: Annotated[int, "Its permission bits"]
     reach: Annotated[str, "Who can read it by its mode and the folders above: owner, group or others; ACLs are not regarded"]
+
+
+class SystemSecretFile(SecretFile):
+    """A kind of secret in a file outside of homes, and who can read that. A file without any has no row. Source: well-known files."""
 
 
 def _rows(evidence: Bundle, source: Source) -> Iterable[SecretFile]:
@@ -78,5 +82,5 @@ def parse_system(evidence: Bundle) -> Iterable[SecretFile]:
 
 TABLES = (
     Table("secret_files", SecretFile, (HOMES,), parse_homes),
-    Table("system_secret_files", SecretFile, (SYSTEM,), parse_system),
+    Table("system_secret_files", SystemSecretFile, (SYSTEM,), parse_system),
 )

@@ -61,19 +61,30 @@ def parse_tpms(evidence: Bundle) -> Iterable[Tpm]:
         raise Unread(f"{SYSFS.id}: no /sys/class")
     if any(not path.startswith("/sys/class/tpm/") for path in chips):
         raise NotUnderstood(f"{CHIPS.id}: a folder that is no TPM's")
+    banks: dict[str, list[str]] = {}
+    for path in files:
+        if found := re.fullmatch(r"/sys/class/tpm/(tpm\d+)/pcr-([^/]+)", path, re.ASCII):
+            banks.setdefault(found[1], []).append(found[2])
     names = sorted({path.split("/")[4] for path in chips})
     for name in [*names, *sorted(_orphans(files) - set(names))]:
         top, below = chips.get(f"/sys/class/tpm/{name}", {}), chips.get(f"/sys/class/tpm/{name}/device", {})
         description, driver = _text(evidence, below, "description"), _text(evidence, below, "driver")
         caps = _text(evidence, below, "caps") or _text(evidence, top, "caps") or ""
         manager = f"/dev/tpmrm{name.removeprefix('tpm')}" in files
-        banks = [path.rpartition("/pcr-")[2] for path in files if path.startswith(f"/sys/class/tpm/{name}/pcr-")]
         version = integer(_text(evidence, top, "tpm_version_major"))
         if version is None:
             version = 2 if manager or (description or "").startswith("TPM 2.0") else 1 if re.search(r"TCG version: 1\.", caps) else None
             if version is None:
                 evidence.gap(CHIPS, f"{name}: nothing tells its version")
-        yield Tpm(name, version, description, driver, banks, manager, f"/sys/kernel/security/{name}/binary_bios_measurements" in files)
+        yield Tpm(
+            name,
+            version,
+            description,
+            driver,
+            banks.get(name, []),
+            manager,
+            f"/sys/kernel/security/{name}/binary_bios_measurements" in files,
+        )
 
 
 def _orphans(files: dict[str, Any]) -> set[str]:

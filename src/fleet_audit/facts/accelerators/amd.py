@@ -156,8 +156,17 @@ def parse_driver(evidence: Bundle) -> Iterable[AmdDriver]:
     if not found:
         raise NotUnderstood(f"{MODULE.id}: not looked for")
     if found[0].present():
-        disk = [value(on_disk(evidence, source)) for source in (DISK_VERSION, DISK_SRCVERSION)]
+        disk = [_printed(evidence, DISK_VERSION, r"[\w.+~-]*"), _printed(evidence, DISK_SRCVERSION, r"[0-9A-F]*")]
         yield AmdDriver(found[0].text("version"), disk[0], found[0].text("srcversion"), disk[1])
+
+
+def _printed(evidence: Bundle, source: Source, pattern: str) -> str | None:
+    """What modinfo printed, if it looks like it; of the kernel's own module there is no version."""
+    text = on_disk(evidence, source)
+    if text is not None and not re.fullmatch(pattern, text):
+        evidence.gap(source, "not understood")
+        return None
+    return value(text)
 
 
 def parse_rocm(evidence: Bundle) -> Iterable[RocmInstall]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from fleet_audit.facts.clock.chrony import PEERS, TRACKING, TimePeer, TimeTracki
 from fleet_audit.facts.clock.servers import CHRONY, NTP, TIMESYNCD, TimeServer, parse_servers
 from fleet_audit.facts.processes import PROCESSES, documents
 from fleet_audit.facts.texts import places, program_names
-from fleet_audit.model import Source, SourceId
+from fleet_audit.model import Source, SourceId, Status
 
 KERNEL = Source(SourceId("kernel-clock"), "clock", {}, "adjtimex(2), read only: status bits, estimated and maximum error in microseconds.")
 TIMESYNC = Source(
@@ -107,7 +108,11 @@ def parse_zone(evidence: Bundle) -> Iterable[TimeZone]:
     entry = there.get("/etc/localtime")
     link = (entry or {}).get("link")
     zone = "UTC" if entry is None else link.partition("zoneinfo/")[2] or None if isinstance(link, str) else None
-    yield TimeZone(zone, value(evidence.line(ZONE)))
+    named = value(evidence.line(ZONE))
+    if evidence.item(ZONE).status is Status.OK and not re.fullmatch(r"[A-Za-z][\w+/-]*", named or ""):
+        evidence.gap(ZONE, "no name of a zone")
+        named = None
+    yield TimeZone(zone, named)
 
 
 TABLES = (

@@ -21,10 +21,9 @@ from fleet_audit.facts.cpu import parse as parse_cpus
 
 @dataclass(frozen=True)
 class Confidential:
-    """How far a node is with a technology, on one side of the virtual machine's wall.
+    """How far a host or guest is with confidential computing. Source: /proc/cpuinfo, the kernel's log, KVM's parameters, devices, systemd.
 
-    Source: /proc/cpuinfo, the kernel's log, KVM's parameters, devices, systemd. All rows of the CPU's
-    vendor are always there. Flags of the CPU alone never make a guest a protected one.
+    All rows of the CPU's vendor are always there. Flags of the CPU alone never make a guest a protected one.
     """
 
     technology: Annotated[str, "tdx and sgx (Intel); sev, sev-es and sev-snp (AMD)"]

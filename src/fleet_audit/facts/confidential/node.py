@@ -38,6 +38,7 @@ KERNEL_LOG = Source(
     "dmesg(1): the kernel's ring buffer, reduced to lines about memory encryption and microcode. It holds the"
     " whole boot only while `Linux version` is still in it.",
     needs_root=True,
+    cap_bytes=512 << 10,
 )
 KVM = Source(
     SourceId("kvm-parameters"),
@@ -58,6 +59,9 @@ CVM = Source(
     "systemd-detect-virt(1), version 254 and up: the guest's technology, or `none` with exit status 1.",
 )
 
+_TOLD = re.compile("|".join(map(re.escape, KERNEL_LOG.args["grep"])))
+_LINE_CAP = 2048
+"""Characters of a line; the kernel's own lines have fewer than 1,100."""
 _STAMP = re.compile(r"(?:<\d+>)?(?:\[[\s\d.,]+\])?\s*(?:\[[\sTC\d]+\])?\s*")
 _WORDS = frozenset({"none", "sev", "sev-es", "sev-snp", "tdx", "protvirt", "cca"})
 
@@ -138,7 +142,10 @@ def read(evidence: Bundle, cpu: Cpu) -> Node:
 
 def _log(evidence: Bundle) -> Log:
     text = _text(evidence, KERNEL_LOG)
-    lines = tuple(_STAMP.sub("", line, count=1).rstrip() for line in (text or "").splitlines())
+    told = (line[:_LINE_CAP] for line in (text or "").splitlines() if _TOLD.search(line))
+    if text is not None and text.strip() and not _TOLD.search(text):
+        evidence.gap(KERNEL_LOG, "none of the lines that were asked for")
+    lines = tuple(_STAMP.sub("", line, count=1).rstrip() for line in told)
     whole = evidence.item(KERNEL_LOG).status is Status.OK
     return Log(lines, whole and any(line.startswith("Linux version ") for line in lines))
 

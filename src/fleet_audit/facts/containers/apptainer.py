@@ -45,10 +45,7 @@ class ApptainerStarter:
 
 @dataclass(frozen=True)
 class ApptainerSetting:
-    """A directive of apptainer.conf or singularity.conf. One that is not there has the default of its version.
-
-    Source: Apptainer's admin guide, apptainer.conf.
-    """
+    """A directive of Apptainer or Singularity; one that is not there has its version's default. Source: apptainer.conf, singularity.conf."""
 
     file: Annotated[str, "Configuration file"]
     directive: Annotated[str, "Directive in lower case, such as `allow setuid-mount extfs`"]

@@ -48,7 +48,7 @@ HOMES = Source(
 
 @dataclass(frozen=True)
 class MlSetting:
-    """A setting of such a service; one that a file does not have, has no row. Source: the service's configuration file."""
+    """A setting of such a service outside of homes; one that is not set has no row. Source: the service's configuration file or unit."""
 
     service: Annotated[str, "Service, as in `ml_services`; prometheus-web for a web configuration of Prometheus and its exporters"]
     file: Annotated[str, "File that sets it"]
@@ -58,6 +58,10 @@ class MlSetting:
     value: Annotated[
         str | None, "Value, secrets reduced to <secret:KIND:LENGTH>; NULL: computed by the file, or on lines that are not read"
     ]
+
+
+class MlSettingOfUser(MlSetting):
+    """A setting of such a service in a user's home; one that is not set has no row. Source: the service's configuration file."""
 
 
 Found = Iterator[tuple[str | None, str, str | None]]

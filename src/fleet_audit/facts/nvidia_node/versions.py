@@ -81,6 +81,8 @@ def _module(evidence: Bundle) -> Iterator[NvidiaVersion]:
 def _disk(evidence: Bundle) -> Iterator[NvidiaVersion]:
     text, licence = on_disk(evidence, DISK_VERSION), on_disk(evidence, DISK_LICENSE)
     version = release(text)
+    if licence is not None and licence not in FLAVOURS:
+        evidence.gap(DISK_LICENSE, "a licence that is not known")
     if version is not None:
         yield _row("disk", "nvidia", version, FLAVOURS.get(licence or ""))
     elif text is not None:

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Annotated, Any
 
 from fleet_audit.facts.base import Bundle, Table
@@ -17,13 +18,15 @@ FOLDERS = (
     "/var/spool/slurmd/conf-cache", "/var/spool/slurm/conf-cache", "/var/spool/slurm/d/conf-cache", "/var/lib/slurm/slurmd/conf-cache",
 )  # fmt: skip
 """Where packages and builds look for slurm.conf; the last ones hold what nodes without files get from the controller."""
+_LIMIT = 100_000
+"""Settings of one file and those that it includes."""
 _NAMES = ("slurm.conf", "cgroup.conf", "gres.conf", "job_container.conf", "topology.conf", "oci.conf", "mpi.conf", "acct_gather.conf")
 
 SETTINGS = Source(
     SourceId("slurm-settings"), "files",
     {"globs": [f"{folder}/{name}" for folder in FOLDERS for name in _NAMES], "follow": "slurm", "redact": True, "cap_each": 2 << 20},
     "slurm.conf(5), cgroup.conf(5), gres.conf(5), job_container.conf(5), topology.conf(5), oci.conf(5): Key=Value, keys in any case.",
-    cap_bytes=8 << 20,
+    cap_bytes=4 << 20,
 )  # fmt: skip
 DBD = Source(
     SourceId("slurmdbd-settings"), "files",
@@ -83,6 +86,8 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
     """(number, line) without comments and escapes, continued lines joined. Source: slurm, src/common/parse_config.c."""
     whole, first = "", 0
     for number, raw in enumerate(text.split("\n"), 1):
+        if not whole and raw.strip()[:1] in ("", "#"):
+            continue
         line = _uncommented(raw)
         first = first or number
         bare = line.rstrip()
@@ -121,7 +126,10 @@ def _settings(evidence: Bundle, source: Source, names: Iterable[str]) -> Iterato
             path = f"{folder}/{name}"
             if path not in texts:
                 continue
-            rows = list(_rows(evidence, source, texts, path, (folder, name), set()))
+            rows = list(islice(_rows(evidence, source, texts, path, (folder, name), set()), _LIMIT + 1))
+            if len(rows) > _LIMIT:
+                evidence.gap(source, f"{path}: more than {_LIMIT} settings")
+                return
             last = {row.key: number for number, row in enumerate(rows)}
             many = {row.key for row in rows if row.rest} | _ADDING
             for number, row in enumerate(rows):

@@ -36,7 +36,7 @@ class Munge:
     key_gid: Annotated[int | None, "Group of the key"]
     key_mode: Annotated[int | None, "Permission bits as a number: 256 is 0400, 384 is 0600"]
     key_bytes: Annotated[int | None, "Length of the key, bytes; at least 32, 128 by default"]
-    key_changed: Annotated[datetime | None, "When it was last written, UTC"]
+    key_changed_at: Annotated[datetime | None, "When it was last written, UTC"]
     folder_uid: Annotated[int | None, "Owner of the folder"]
     folder_mode: Annotated[int | None, "Permission bits of the folder: 448 is 0700"]
 

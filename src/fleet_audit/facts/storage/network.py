@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fleet_audit.facts.base import Bundle, integer
+from fleet_audit.facts.base import Bundle, NotUnderstood, integer
 from fleet_audit.facts.storage.mounts import Mount, parse_mounts
 from fleet_audit.facts.texts import lines
 from fleet_audit.model import Source, SourceId, Status
@@ -140,6 +140,10 @@ def parse_lustre(evidence: Bundle) -> Iterable[LustreConnection]:
             found[name] = {}
         elif name and (words := re.fullmatch(r"(rpc|bulk) flavor:\s*(\S+)\s*", line)):
             found[name][words[1]] = words[2]
+        elif line.strip() and not (name and re.match(r"[\w ]+(?::|\s+\d+$)", line)):
+            evidence.gap(LUSTRE, "a line that belongs to no connection")
+    if not found:
+        raise NotUnderstood(f"{LUSTRE.id}: no connection in it")
     for name, flavours in found.items():
         if "rpc" in flavours:
             yield LustreConnection(name, flavours["rpc"], flavours.get("bulk"))

@@ -60,7 +60,10 @@ def parse_volumes(evidence: Bundle) -> Iterable[Volume]:
         names = devices.of_mount(mounts[0])
         if kind == "zfs":
             dataset = source.partition("@")[0]  # a snapshot is encrypted as its dataset is
-            parts = [devices.of_path(path) for path in pools.get(dataset.partition("/")[0], ())]
+            pool = dataset.partition("/")[0]
+            if pool not in pools:
+                evidence.gap(ZPOOL, f"the pool of {source[:200]} is not told of")
+            parts = [devices.of_path(path) for path in pools.get(pool, ())]
             names = [name for part in parts for name in part or ()] if parts and None not in parts else None
             cipher = ciphers.get(dataset)
             extra = [cipher] if cipher and cipher != "off" else []
@@ -68,7 +71,8 @@ def parse_volumes(evidence: Bundle) -> Iterable[Volume]:
         points = sorted({mount.mount_point for mount in mounts}, key=lambda point: (len(point), point))
         encrypted = True if extra else devices.encrypted(names)
         if kind == "zfs" and cipher is None and not encrypted:
-            encrypted = None  # ZFS did not tell of it
+            encrypted = None
+            evidence.gap(ZFS, f"{source[:200]} is not told of")
         yield Volume(
             device, kind, source, points[:100], layers, [devices.kind(name) for name in layers], [*extra, *_encryption(devices, layers)],
             encrypted, devices.disks(names),

@@ -125,10 +125,13 @@ def _rules(policy: Policy, where: Where, grant: Grant) -> Iterator[SudoRule]:
     options = [f"{key}={value}" for key, value in grant.options.items()]
     commands = policy.expand("Cmnd", [grant.command])
     excepting = [member.text for member in who if member.negated]
+    size = 10 + sum(len(part) for part in (excepting, hosts, *runas))
     for member in (member for member in who if not member.negated):
         kind = "all" if member.text == "ALL" else _SIGNS.get(member.text[:1], "user")
         asked = policy.asks(member.text, grant.tags.get("PASSWD"))
         for command in commands:
+            if not policy.spend(size):
+                return
             wild = any(re.search(r"(?<!\\)[*?[]|^\^", text) for text in (command.text, command.arguments or ""))
             yield SudoRule(
                 member.text, kind, excepting, hosts, *runas, tags, options, asked, command.text, command.arguments is None,
@@ -141,9 +144,12 @@ def parse_defaults(evidence: Bundle) -> Iterator[SudoDefault]:
     for policy in policies(evidence):
         for where, default in policy.defaults:
             kind = {"host": "Host", "runas": "Runas", "command": "Cmnd"}.get(default.scope, "User")
+            names = _names(policy.expand(kind, default.names))
+            if not policy.spend(len(names)):
+                break
             yield SudoDefault(
                 default.key, default.operator, default.value, default.negated, default.scope,
-                _names(policy.expand(kind, default.names)), policy.main, where.file, where.line,
+                names, policy.main, where.file, where.line,
             )  # fmt: skip
 
 

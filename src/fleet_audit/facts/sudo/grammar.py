@@ -14,6 +14,9 @@ class Malformed(Exception):
     """A line that is no sudoers entry: sudo passes over it, or refuses the whole file (before 1.9.3)."""
 
 
+PROBLEMS = 1000
+"""Lines that are not understood after which the rest of a file is not read: it is no file of sudo."""
+
 _BLANK = re.compile(r"(?:[ \t]|\\[ \t]*\r?\n)*")
 _END = re.compile(r"\r?\n|\Z")
 _REST = re.compile(r"(?:\\[ \t]*\r?\n|[^\n])*")
@@ -62,7 +65,7 @@ class Parser:
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """(line, entry), in order; a line that is not understood yields nothing of its own."""
         line, counted = 1, 0
-        while self.at < len(self.text):
+        while self.at < len(self.text) and len(self.problems) < PROBLEMS:
             self._eat(_BLANK)
             line, counted = line + self.text.count("\n", counted, self.at), self.at
             if self._ended():

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from fleet_audit.facts.base import Bundle, NotUnderstood
@@ -16,7 +17,9 @@ from fleet_audit.model import Source
 DEPTH = 128
 """Includes within includes that sudo follows."""
 STEPS = 5000
-"""Members and aliases that one list may have once it is expanded."""
+"""Members that one list may have once it is expanded."""
+BUDGET = 1_000_000
+"""Members of all lists of one policy once they are expanded, and elements of the lists in its rows."""
 SIZE = 1 << 19
 """Characters of all files behind one main file, each counted as often as it is included."""
 PROBLEMS = 100
@@ -48,46 +51,68 @@ class Policy:
     defaults: list[tuple[Where, Default]] = field(default_factory=list)
     aliases: dict[tuple[str, str], Alias] = field(default_factory=dict)
     left: int = SIZE
+    budget: int = BUDGET
+    expanded: dict[tuple[str, str], list[Member]] = field(default_factory=dict)
+    """What each alias stands for."""
 
-    @property
+    @cached_property
     def runas_default(self) -> str:
         """The user that commands run as where a rule names none."""
         return next((d.value for _, d in reversed(self.defaults) if d.key == "runas_default" and d.scope == "global" and d.value), "root")
 
     def expand(self, kind: str, members: Iterable[Member]) -> list[Member]:
         """The members with each alias replaced by its own; a negated alias negates them."""
+        found = self._expand(kind, members, ()) if self.spend(1) else []
+        return found if self.spend(len(found)) else []
+
+    def spend(self, amount: int) -> bool:
+        """Whether the policy may take this much more work; once it may not, nothing more is allowed."""
+        if 0 <= self.budget < amount:
+            self.evidence.gap(self.source, f"more than {BUDGET} members once aliases are expanded")
+            self.budget = -1
+        self.budget -= amount if self.budget >= 0 else 0
+        return self.budget >= 0
+
+    def _expand(self, kind: str, members: Iterable[Member], above: tuple[str, ...]) -> list[Member]:
         found: list[Member] = []
-        budget = iter(range(STEPS))
         for member in members:
-            if not self._expand(kind, member, frozenset(), found, budget):
-                self.evidence.gap(self.source, f"a list of more than {STEPS} members, or aliases too deep in each other")
+            inside = self._alias(kind, member.text, above) if member.alias else None
+            added = [member] if inside is None else inside
+            if len(found) + len(added) > STEPS:
+                self.evidence.gap(self.source, f"a list of more than {STEPS} members")
                 break
+            negated = inside is not None and member.negated
+            found += [replace(inner, negated=not inner.negated) for inner in added] if negated else added
         return found
 
-    def _expand(self, kind: str, member: Member, above: frozenset[str], found: list[Member], budget: Iterator[int]) -> bool:
-        """Whether all of it was added."""
-        if next(budget, None) is None or len(above) > DEPTH:
-            return False
-        alias = self.aliases.get((kind, member.text)) if member.alias else None
-        if alias is None:
-            found.append(member)
-            return True
-        if member.text in above:
-            self.evidence.gap(self.source, f"alias {member.text} names itself")
-            return True
-        inside = (replace(inner, negated=inner.negated != member.negated) for inner in alias.members)
-        return all(self._expand(kind, inner, above | {member.text}, found, budget) for inner in inside)
+    def _alias(self, kind: str, name: str, above: tuple[str, ...]) -> list[Member] | None:
+        """What an alias stands for, worked out once; None if none has the name."""
+        alias = self.aliases.get((kind, name))
+        if alias is None or (kind, name) in self.expanded:
+            return self.expanded.get((kind, name))
+        if name in above or len(above) >= DEPTH:
+            self.evidence.gap(self.source, f"alias {name} names itself, or too deep")
+            return []
+        self.expanded[kind, name] = found = self._expand(kind, alias.members, (*above, name))
+        return found
+
+    @cached_property
+    def _asking(self) -> tuple[list[str], list[Default]]:
+        """Groups that sudo does not ask for a password, and the settings of whether it asks."""
+        found = [d for _, d in self.defaults]
+        return [d.value for d in found if d.key == "exempt_group" and d.value], [d for d in found if d.key == "authenticate"]
 
     def asks(self, who: str, tag: bool | None) -> bool | None:
         """Whether sudo asks this user or group for a password, by tag or else by Defaults; None where that is open."""
         if tag is False:
             return False
-        exempt = [d.value for _, d in self.defaults if d.key == "exempt_group" and d.value]
+        exempt, settings = self._asking
         if exempt:
             return False if who == f"%{exempt[-1]}" else None
         if tag:
             return True
-        settings = [d for _, d in self.defaults if d.key == "authenticate"]
+        if not self.spend(len(settings)):
+            return None
         asked: bool | None = next((not d.negated for d in reversed(settings) if d.scope == "global"), True)
         for default in settings:
             if default.scope == "global" or asked is not default.negated:
