@@ -10,9 +10,21 @@ import stat
 from fleet_audit.probe.node.base import ARCHIVE, NETWORK_FS, Unread, why
 
 
+WILD = re.compile(r"[*?[]")
+NAMES_LIMIT = 4096  # names of a folder that are kept for the next pattern
+
+
 def unescape(field):
     """A field of mountinfo with its octal escapes undone."""
     return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m.group(1), 8)), field)
+
+
+def fitting(names, pattern):
+    """Those of the names that fit a pattern."""
+    head, _, tail = pattern.partition("*")
+    if WILD.search(head + tail):
+        return fnmatch.filter(names, pattern)
+    return [n for n in names if n.startswith(head) and n.endswith(tail) and len(n) >= len(head) + len(tail)]
 
 
 def network_mounts():
@@ -34,6 +46,7 @@ class Files:
         self.root = ARCHIVE["root"] if ARCHIVE else ""
         self.mounts = {} if ARCHIVE else network_mounts()
         self.folders = {"/": "/"}
+        self.names = {}  # of folders that patterns led into; none of one that is not there
         self.accounts = None  # of `accounts.accounts`, once they were read
 
     def resolve(self, path, depth=0):
@@ -94,26 +107,35 @@ class Files:
 
     def glob(self, pattern):
         """Sorted paths that match; a pattern without a wildcard yields itself, there or not."""
-        if not re.search(r"[*?[]", pattern):
+        if not WILD.search(pattern):
             return [pattern]
         found = ["/"]
         for part in pattern.strip("/").split("/"):
-            if not re.search(r"[*?[]", part):
+            if not WILD.search(part):
                 found = [base.rstrip("/") + "/" + part for base in found]
                 continue
             step = []
             if len(found) > 4096:
                 raise Unread("truncated", "more than 4096 folders fit %s" % pattern)
             for base in found:
-                try:
-                    names = os.listdir(self.root + self.resolve(base))
-                except OSError as error:
-                    if error.errno in (errno.ENOENT, errno.ENOTDIR) and why(error).status == "absent":
-                        continue
-                    raise why(error)
-                step += [base.rstrip("/") + "/" + n for n in sorted(fnmatch.filter(names, part))]
+                step += [base.rstrip("/") + "/" + n for n in sorted(fitting(self.listed(base), part))]
             found = step
         return found
+
+    def listed(self, folder):
+        """The names in a folder, none if it is not there; what was listed once is what it held."""
+        names = self.names.get(folder)
+        if names is None:
+            try:
+                real = self.folders[folder] = self.resolve(folder)
+                names = os.listdir(self.root + real)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR) or why(error).status != "absent":
+                    raise why(error)
+                names = []
+            if len(names) <= NAMES_LIMIT:
+                self.names[folder] = names
+        return names
 
     def lstat(self, path):
         """Metadata of a path itself, and its target if it is a link."""

@@ -7,7 +7,7 @@ Where it is in doubt it takes too much. Its work is bounded by the text's length
 import functools
 import re
 
-from fleet_audit.probe.node.words import ANY_KEY, ANY_KIND, DEFAULTS, HARMLESS, HINTS, IS_PATH, KINDS, NO_SECRET, OF_A_FILE, WORD
+from fleet_audit.probe.node.words import ANY_KEY, DEFAULTS, HARMLESS, IS_PATH, KINDS, NO_SECRET, OF_A_FILE, WORD, Rule
 
 KEY = re.compile(r"[\w.-]*")
 AT_START = re.compile(r"""[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?["']?$""")
@@ -25,19 +25,21 @@ COMMENT = re.compile(r"[ \t]+[#;].*$")
 SOLE_WORD = re.compile(r"\S+[ \t]*(?:$|\n|machine |login |account )")
 SEVERAL = re.compile(r"(?i)(?:keys?|tokens|secrets|passwords|passwds|credentials)$")
 REST_OF_LINE = re.compile(r"(?i)(?:requirepass|masterauth|bindpw|rootpw|authtok)$")
-HEADER = re.compile(
-    r"""(?i)\b((?:proxy-)?authorization["']?\s{0,3}[:=]\s{0,3}["']?(?:[A-Za-z-]{1,20}[ \t]+)?|(?:set-)?cookie["']?:[ \t]*["']?)([^\n"'\0]+)"""
+HEADER = Rule(
+    "authorization|cookie",
+    r"""(?i)\b((?:proxy-)?authorization["']?\s{0,3}[:=]\s{0,3}["']?(?:[A-Za-z-]{1,20}[ \t]+)?|(?:set-)?cookie["']?:[ \t]*["']?)([^\n"'\0]+)""",
 )
-BEARER = re.compile(r"(?i)\b((?:bearer|basic)\s{1,3})([A-Za-z0-9+/=_.~-]{8,})")
-URL = re.compile(r"://([^\s\0/'\"<>@:]{0,256})((?::(?!\d{1,5}(?:/|$))(?:(?!://)[^\s\0'\"<>]){0,512})?)@")
-XML = re.compile(
+BEARER = Rule("bearer|basic", r"(?i)\b((?:bearer|basic)\s{1,3})([A-Za-z0-9+/=_.~-]{8,})")
+URL = Rule("://", r"://([^\s\0/'\"<>@:]{0,256})((?::(?!\d{1,5}(?:/|$))(?:(?!://)[^\s\0'\"<>]){0,512})?)@")
+XML = Rule(
+    "</",
     r"(?i)(<((?!secret:)[\w.:-]{0,60}(?:pass|secret|token|key|credential)[\w.:-]{0,60})>\s{0,9}|"
-    r"<name>[^<]{0,99}(?:pass|secret|token|key|credential)[^<]{0,99}</name>\s{0,99}<value>)([^<]+)(?=</)"
+    r"<name>[^<]{0,99}(?:pass|secret|token|key|credential)[^<]{0,99}</name>\s{0,99}<value>)([^<]+)(?=</)",
 )
-REDIS_USER = re.compile(r"(?m)^([ \t]*user[ \t]+\S+[ \t])(.*)$")
+REDIS_USER = Rule("user |user\t", r"(?m)^([ \t]*user[ \t]+\S+[ \t])(.*)$")
 REDIS_WORD = re.compile(r"(?<!\S)([>#!]|<(?!secret:))(\S+)")
 NAMED = r"""(?!\d+\\?:\d+(?!\S))(?:"[^\s:"<>]{1,99}:([^\n"<>\0]+)|'[^\s:'<>]{1,99}:([^\n'<>\0]+)|[^\s:'"<>\\]{1,99}\\?:([^\s'"<>]+))"""
-USER = re.compile(r"(?<!\S)(?:-[uU][ =]?|--(?:proxy-)?user[ =])" + NAMED)
+USER = Rule("-u|--user|--proxy-user", r"(?<!\S)(?:-[uU][ =]?|--(?:proxy-)?user[ =])" + NAMED)
 USER_FLAG = re.compile(r"-u|-p|--(?:proxy-)?user")
 CURL_FLAG = re.compile(r"-[A-Za-z]{0,6}[uU]")
 PROGRAMS = {"ipmitool": "P", "login": r"p(?![\w-]| -)", "openssl": r"[kK](?![\w-])"}  # program: flag of a password
@@ -45,23 +47,27 @@ PROGRAMS.update(dict.fromkeys("sshpass mysql mysqldump mysqladmin mariadb mongo 
 PROGRAMS.update(dict.fromkeys(("redis-cli", "valkey-cli"), "a"))
 PROGRAMS.update(dict.fromkeys(("ldapsearch", "ldapwhoami", "ldapmodify", "ldapadd"), "w"))
 VALUE = r"""("[^"\n\0]{1,4096}"|'[^'\n\0]{1,4096}'|[^\s\0<]+)"""
-FLAGS = {program: re.compile(r"(?<!\S)(-%s[ =]?)%s" % (flag, VALUE)) for program, flag in PROGRAMS.items()}
-FLAGS["curl"] = re.compile(r"(?<!\S)-[A-Za-z]{1,6}[uU][ =]" + NAMED)
-PROGRAM = re.compile(r"\b(?:%s)\b" % "|".join(sorted(FLAGS, key=len, reverse=True)).replace("login", "(?<!-)login"))
-CALLS = re.compile(r"%s[^\n\0]*" % PROGRAM.pattern)
+FLAGS = {program: Rule(program, r"(?<!\S)(-%s[ =]?)%s" % (flag, VALUE)) for program, flag in PROGRAMS.items()}
+FLAGS["curl"] = Rule("curl", r"(?<!\S)-[A-Za-z]{1,6}[uU][ =]" + NAMED)
+PROGRAM = Rule("|".join(FLAGS), r"\b(?:%s)\b" % "|".join(sorted(FLAGS, key=len, reverse=True)).replace("login", "(?<!-)login"))
+CALLS = Rule("|".join(FLAGS), PROGRAM.source + r"[^\n\0]*")
 PLACED = tuple(  # secrets that only their place among other words shows: the last group; NUL parts words as a blank does
-    re.compile(pattern.replace("~", r"[ \t\0]{1,9}").replace("WORD", r"[^\s\0]{1,256}"))
-    for pattern in (
-        r"\bwandb~login\b[^\n]{0,120}?(?<!\w)([0-9a-f]{40})(?!\w)",
-        r"\b(?:alias~(?:set|s)|config~host~add)~WORD~https?\\?://WORD~WORD~((?<=\0)[^\0]+|" + VALUE[1:],
-        r"(?m)^[ \t]{0,99}crypto[ \t][^\n\0]{0,256}?\bpw[ \t]{1,9}([^\s\0<]+)",
-        r"\biscsi:[^\s:@\0]{1,256}:([^\s@\0]{1,256})(?=@)",
-        r"""(?:(?<![\w-])user(?:name)?=|(?<![^\s\0])-U[ =\0]?["']?)[^\s\0,%='"]{1,256}%([^\s\0,'"<]+)""",
-        r"""(?i)[?&;](?:[\w-]{1,40}-)?sig(?:nature)?=([^\s\0&"'<>]+)""",
-        r"(?::om(?:my|pg)sql:|[ \t]>)[^\s,\0]{1,256},[^\s,\0]{1,64},[^\s,\0]{1,64},([^\s;\0<]+)",
-        r"""://[^\s\0]{1,200}?/(?:t|priv)/(?=[A-Za-z_.-]{0,99}\d)(?=[\d_.-]{0,99}[A-Za-z])([A-Za-z0-9_.-]{20,})(?=[/\s"',\0]|$)""",
+    Rule(hints, pattern.replace("~", r"[ \t\0]{1,9}").replace("WORD", r"[^\s\0]{1,256}"))
+    for hints, pattern in (
+        ("wandb", r"\bwandb~login\b[^\n]{0,120}?(?<!\w)([0-9a-f]{40})(?!\w)"),
+        ("alias|config", r"\b(?:alias~(?:set|s)|config~host~add)~WORD~https?\\?://WORD~WORD~((?<=\0)[^\0]+|" + VALUE[1:]),
+        ("crypto", r"(?m)^[ \t]{0,99}crypto[ \t][^\n\0]{0,256}?\bpw[ \t]{1,9}([^\s\0<]+)"),
+        ("iscsi:", r"\biscsi:[^\s:@\0]{1,256}:([^\s@\0]{1,256})(?=@)"),
+        ("%", r"""(?:(?<![\w-])user(?:name)?=|(?<![^\s\0])-U[ =\0]?["']?)[^\s\0,%='"]{1,256}%([^\s\0,'"<]+)"""),
+        ("sig=|signature=", r"""(?i)[?&;](?:[\w-]{1,40}-)?sig(?:nature)?=([^\s\0&"'<>]+)"""),
+        (":ommysql:|:ompgsql:| >|\t>", r"(?::om(?:my|pg)sql:|[ \t]>)[^\s,\0]{1,256},[^\s,\0]{1,64},[^\s,\0]{1,64},([^\s;\0<]+)"),
+        (
+            "/t/|/priv/",
+            r"""://[^\s\0]{1,200}?/(?:t|priv)/(?=[A-Za-z_.-]{0,99}\d)(?=[\d_.-]{0,99}[A-Za-z])([A-Za-z0-9_.-]{20,})(?=[/\s"',\0]|$)""",
+        ),
     )
 )
+RULES = (WORD, *(rule for _, rule in KINDS), HEADER, BEARER, URL, XML, REDIS_USER, USER, CALLS, *PLACED)
 NUMBERS = re.compile(r"[\d.:/]+(?:tcp|udp)?")
 STAND_IN = re.compile(r"(<secret:[\w-]+:\d+>)")
 KEY_LIMIT = 80  # characters that a key may have before and after its decisive word
@@ -70,9 +76,11 @@ GROUP_LIMIT = 4096  # characters that a list may have
 
 def kind_of(value):
     """What a secret looks like: a known kind of token, a publicly known default, or `value`."""
-    if ANY_KIND.match(value):
-        return next(kind for kind, pattern in KINDS if pattern.match(value))
-    return "default" if value.lower() in DEFAULTS else "value"
+    lowered = value.lower()
+    for kind, rule in KINDS:
+        if rule.hinted(lowered) and rule.pattern.match(value):
+            return kind
+    return "default" if lowered in DEFAULTS else "value"
 
 
 def reduced(value):
@@ -175,7 +183,7 @@ def value_at(words, at, key, whole, quote):
 def assigned(words):
     """A text with what stands behind a key that names a secret reduced."""
     out, done, seen = [], 0, 0
-    for match in WORD.finditer(words):
+    for match in WORD.pattern.finditer(words):
         if match.start() < max(done, seen):
             continue
         begin = max(done, match.start() - KEY_LIMIT)
@@ -227,28 +235,22 @@ def last_group(match):
 def in_call(match):
     """A program's line with the values of the password flags reduced, those of other programs in it included."""
     line = match.group(0)
-    for program in sorted(set(PROGRAM.findall(line))):
-        line = FLAGS[program].sub(last_group, line)
+    for program in sorted(set(PROGRAM.pattern.findall(line))):
+        line = FLAGS[program].pattern.sub(last_group, line)
     return line
 
 
-def placed(words):
+def placed(words, lowered):
     """A text without the secrets that only their place shows."""
-    for pattern in PLACED:
-        words = pattern.sub(last_group, words)
+    for rule in PLACED:
+        words = rule.sub(last_group, words, lowered)
     return words
 
 
-def hinted(words):
-    """Whether a text may hold a secret."""
-    lowered = words.lower()
-    return any(hint in lowered for hint in HINTS)
-
-
-def known(words):
+def known(words, lowered):
     """A text without tokens that betray themselves."""
-    for kind, pattern in KINDS:
-        words = pattern.sub(lambda match, kind=kind: "<secret:%s:%d>" % (kind, len(match.group(0))), words)
+    for kind, rule in KINDS:
+        words = rule.sub(lambda match, kind=kind: "<secret:%s:%d>" % (kind, len(match.group(0))), words, lowered)
     return words
 
 
@@ -263,22 +265,24 @@ def redact(words):
 
 def redacted(words):
     """A text without the secrets that show in it as it is."""
-    if not hinted(words):
-        return words
-    words = KINDS[0][1].sub(lambda match: reduced(match.group(0)), words)
-    words = XML.sub(last_group, HEADER.sub(last_group, words))
-    words = REDIS_USER.sub(lambda match: match.group(1) + REDIS_WORD.sub(last_group, match.group(2)), words)
-    words = USER.sub(last_group, CALLS.sub(in_call, URL.sub(in_url, placed(words))))
-    words = assigned(words)
-    return BEARER.sub(last_group, known(words))
+    lowered = words.lower()
+    words = KINDS[0][1].sub(lambda match: reduced(match.group(0)), words, lowered)
+    words = XML.sub(last_group, HEADER.sub(last_group, words, lowered), lowered)
+    words = REDIS_USER.sub(lambda match: match.group(1) + REDIS_WORD.sub(last_group, match.group(2)), words, lowered)
+    words = URL.sub(in_url, placed(words, lowered), lowered)
+    words = USER.sub(last_group, CALLS.sub(in_call, words, lowered), lowered)
+    if WORD.hinted(lowered):
+        words = assigned(words)
+    return BEARER.sub(last_group, known(words, lowered), lowered)
 
 
 OPERAND = r"""("(?:[^"\\\n]|\\.){0,4096}"|'(?:[^'\\\n]|\\.){0,4096}'|["']?(?:\\.|[^\s,"'\\\]]|\](?=[^\s,]))+)"""
 ARGUMENT = re.compile(r"(?<![\w.-])(?<!_Alias )([\w.-]+(?:=|\\[:=](?:\\?[ \t]){0,3}))(?!\()" + OPERAND)
 WITH_FLAG = re.compile(r"""(?<![^\s#"'(])(--?[\w-]+[ \t]{1,9})(?!-)""" + OPERAND)
-HEADER_ARGUMENT = re.compile(
+HEADER_ARGUMENT = Rule(
+    "authorization",
     r"(?i)\bauthorization\\?[:=](?:\\?[ \t]){0,3}[\"']?(?:(?:bearer|basic|token|digest|apikey)(?:\\?[ \t]){1,3})?"
-    r"(?!(?:bearer|basic|token|digest|apikey)?\\?[ \t])((?:\\.|[^\s,\"'\\<])+)"
+    r"(?!(?:bearer|basic|token|digest|apikey)?\\?[ \t])((?:\\.|[^\s,\"'\\<])+)",
 )
 NO_PASSWORD = re.compile(r"\d{1,5}(?:[-:./\\]+\d[-\d:./\\]*)?(?:/(?:tcp|udp))?|tcp|udp|icmp(?:v6)?|sctp|all|\.{0,2}/.*|\*|\?+|\[.*")
 PLAIN = re.compile(r"!?(?:%s)|\d{1,4}(?:\.\d+)?|ALL|token|apikey|\*" % IS_PATH.pattern)
@@ -292,7 +296,7 @@ def argued(before, value):
     if key == "-p":
         plain = NO_PASSWORD.fullmatch(bare)  # a port, a protocol or a path
     else:
-        plain = not WORD.search(key) and key.lstrip("-").lower() != "key" or PLAIN.fullmatch(bare)
+        plain = not WORD.pattern.search(key) and key.lstrip("-").lower() != "key" or PLAIN.fullmatch(bare)
     plain = plain or "<secret:" in bare or not is_secret(key, bare)
     return before + (value if plain else value.replace(bare, reduced(bare), 1))
 
@@ -300,11 +304,13 @@ def argued(before, value):
 def redact_arguments(words):
     """A text without the secrets in programs' arguments, for formats whose own words name passwords: sudoers, PAM."""
     mark = "" if "\x1e" in words else "\x1e"  # a separator, so that no argument reaches into the next command
-    words = URL.sub(in_url, placed(NEXT_COMMAND.sub("," + mark, words)))
-    words = HEADER_ARGUMENT.sub(last_group, USER.sub(last_group, CALLS.sub(in_call, words)))
+    lowered = words.lower()
+    words = URL.sub(in_url, placed(NEXT_COMMAND.sub("," + mark, words), lowered), lowered)
+    words = USER.sub(last_group, CALLS.sub(in_call, words, lowered), lowered)
+    words = HEADER_ARGUMENT.sub(last_group, words, lowered)
     for pattern in (ARGUMENT, WITH_FLAG):
         words = pattern.sub(lambda match: argued(*match.groups()), words)
-    return known(words.replace("," + mark, ","))
+    return known(words.replace("," + mark, ","), lowered)
 
 
 def redact_bytes(data, how=redact):
@@ -317,10 +323,11 @@ ASSIGNED_WORD = re.compile(r"(?s)(-{0,2}[\w.-]{1,160})([=:]\s{0,3})(.*)")
 
 def redact_argv(words):
     """The words of a command line without their secrets, those that are words of their own included."""
-    if not hinted(" ".join(words)):
+    lowered = "\0".join(words).lower()
+    if not any(rule.hinted(lowered) for rule in RULES):
         return words
     if words and not any("\0" in word for word in words):
-        words = placed("\0".join(words)).split("\0")
+        words = placed("\0".join(words), lowered).split("\0")
     out, key, flag = [], "", None  # `key`: of the flag whose value may follow; `flag`: of a password, for this program
     curl = "curl" in [word.rpartition("/")[2] for word in words]
     for word in words:
@@ -328,15 +335,15 @@ def redact_argv(words):
         if flag and flag.match(word):
             out.append(word[:2] + (word[2:] if HARMLESS.fullmatch(word[2:]) else reduced(word[2:])))
             key = "" if word[2:] else "password"
-        elif pair and WORD.search(pair.group(1)) and not pair.group(3).startswith("{"):
-            value = URL.sub(in_url, pair.group(3))
+        elif pair and WORD.pattern.search(pair.group(1)) and not pair.group(3).startswith("{"):
+            value = URL.sub(in_url, pair.group(3), lowered)
             secret = value == pair.group(3) and "<secret:" not in value and is_secret(pair.group(1), value)
             out.append(pair.group(1) + pair.group(2) + (reduced(value) if secret else value))
             key = ""
         elif word.startswith("-") and not re.search(r"\s", word):
             out.append(redact(word))
             user = USER_FLAG.fullmatch(word) or curl and CURL_FLAG.fullmatch(word)
-            key = "-u" if user else word if not pair and WORD.search(word) else ""
+            key = "-u" if user else word if not pair and WORD.pattern.search(word) else ""
         elif key == "-u":
             user, colon, value = word.partition(":")
             kept = HARMLESS.fullmatch(value) or NUMBERS.fullmatch(word) or "<secret:" in word

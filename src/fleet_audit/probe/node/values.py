@@ -15,7 +15,7 @@ def pruned(value, key="", depth=0):
     """A JSON value without secrets, those that only their key betrays included, with limits on depth, length and width."""
     if isinstance(value, str):
         value, bare = value[:TEXT_LIMIT], key.rpartition(".")[2]
-        return reduced(value) if WORD.search('"%s"' % bare) and is_secret(bare, value) else redact(value)
+        return reduced(value) if WORD.pattern.search('"%s"' % bare) and is_secret(bare, value) else redact(value)
     if isinstance(value, (list, dict)) and depth > 8:
         return None
     if isinstance(value, list):

@@ -3,37 +3,70 @@
 
 import re
 
-WORD = re.compile(
-    r"(?i)(?<!by)(?<!com)pass(?:word|wd|phrase|code)?s?(?![a-z])|passwd|pwd(?![a-z])|secret(?!:[\w-]+:\d+>)|token(?!iz)|api[_-]?key|access[_-]?key|account[_-]?key|"
+
+class Rule:
+    """A pattern with its hints: a text in which it fits holds one of these words (parted by `|`), in any case."""
+
+    def __init__(self, hints, pattern, flags=0):
+        self.hints, self.source, self.flags, self.compiled = hints.split("|"), pattern, flags, None
+
+    @property
+    def pattern(self):
+        """Compiled when it is first needed: few nodes need all."""
+        if self.compiled is None:
+            self.compiled = re.compile(self.source, self.flags)
+        return self.compiled
+
+    def sub(self, how, words, lowered):
+        """A text with what fits replaced; `lowered` is it in lower case, from before what was reduced since."""
+        return self.pattern.sub(how, words) if self.hinted(lowered) else words
+
+    def hinted(self, lowered):
+        """Whether the pattern may fit."""
+        for hint in self.hints:  # a loop: a generator costs more than all it asks
+            if hint in lowered:
+                return True
+        return False
+
+
+WORD = Rule(
+    "pass|pwd|secret|token|key|cred|auth|bindpw|rootpw|psk|conn|dsn|cookie|jwt",
+    r"(?i)(?=[abcdefjkmprst_])(?:"  # their first letters: most places fail fast
+    r"(?<!by)(?<!com)pass(?:word|wd|phrase|code)?s?(?![a-z])|passwd|pwd(?![a-z])|secret(?!:[\w-]+:\d+>)|token(?!iz)|api[_-]?key|access[_-]?key|account[_-]?key|"
     r"(?<!<secret:)private[_-]?key|auth[_-]?key|session[_-]?key|encryption[_-]?key|shared[_-]?key|key-data|credential|requirepass|masterauth|bindpw|"
     r"rootpw|authtok|(?<![a-z!])psk(?!\w?[_-](?:with|aes|chacha))|authorization|auth_string|connection[_-]?string|\bdsn\b|sql_alchemy_conn|fernet_key|cookie|"
     r"""(?<=["'])auth(?=["'])|(?<![a-z])_auth\b|(?<![\w.-])auth(?=[ \t]{0,9}=[ \t]{0,9}["'])|\bcloud[._]auth\b|"""
-    r"(?<![a-z])jwt(?![\w-]|:\d+>)|(?<=[a-z0-9][_-])key\d{0,2}(?![\w.-]|:\d+>)"
+    r"(?<![a-z])jwt(?![\w-]|:\d+>)|(?<=[a-z0-9][_-])key\d{0,2}(?![\w.-]|:\d+>))",
 )
 TOKENS = (
-    ("private-key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)"),
-    ("huggingface", r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{16,}"),
-    ("wandb", r"(?<![A-Za-z0-9])wandb_v1_[A-Za-z0-9_]{16,}"),
-    ("kaggle", r"""(?:(?<="key":)|(?<="key": ))"[0-9a-f]{32}"|(?<![A-Za-z0-9])KGAT_[A-Za-z0-9]{16,}"""),
-    ("github", r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
-    ("gitlab", r"(?<![A-Za-z0-9])gl(?:pat|dt|rt|ptt|cbt|oas)-[A-Za-z0-9_.-]{16,}"),
-    ("nvidia", r"(?<![A-Za-z0-9])nvapi-[A-Za-z0-9_-]{16,}"),
-    ("anthropic", r"(?<![A-Za-z0-9])sk-ant-[A-Za-z0-9_-]{16,}"),
-    ("openai", r"(?<![A-Za-z0-9])sk-(?!(?:ssh|ecdsa)-)[A-Za-z0-9_-]{16,}"),
-    ("aws", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    ("google", r"(?<![A-Za-z0-9])(?:AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{20,}|1//0[A-Za-z0-9_-]{30,})"),
-    ("slack", r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10,}|https://hooks\.slack\.com/services/[A-Za-z0-9/]+"),
-    ("pypi", r"(?<![A-Za-z0-9])pypi-[A-Za-z0-9_-]{16,}"),
-    ("other", r"(?<![A-Za-z0-9])(?:npm_|dckr_pat_|hvs\.|dapi|gsk_|r8_|xai-)[A-Za-z0-9_-]{20,}"),
-    ("jwt", r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,1024}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
-    ("private-key", r"LS0tLS1CRUdJTiB[QSFP][A-Za-z0-9+/=]{40,}"),
+    (
+        "private-key", "-----begin",
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    ),
+    ("huggingface", "hf_|api_org_", r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{16,}"),
+    ("wandb", "wandb_v1_", r"(?<![A-Za-z0-9])wandb_v1_[A-Za-z0-9_]{16,}"),
+    ("kaggle", 'key":|kgat_', r"""(?:(?<="key":)|(?<="key": ))"[0-9a-f]{32}"|(?<![A-Za-z0-9])KGAT_[A-Za-z0-9]{16,}"""),
+    ("github", "ghp_|gho_|ghu_|ghs_|ghr_|github_pat_", r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
+    ("gitlab", "glpat-|gldt-|glrt-|glptt-|glcbt-|gloas-", r"(?<![A-Za-z0-9])gl(?:pat|dt|rt|ptt|cbt|oas)-[A-Za-z0-9_.-]{16,}"),
+    ("nvidia", "nvapi-", r"(?<![A-Za-z0-9])nvapi-[A-Za-z0-9_-]{16,}"),
+    ("anthropic", "sk-ant-", r"(?<![A-Za-z0-9])sk-ant-[A-Za-z0-9_-]{16,}"),
+    ("openai", "sk-", r"(?<![A-Za-z0-9])sk-(?!(?:ssh|ecdsa)-)[A-Za-z0-9_-]{16,}"),
+    ("aws", "akia|asia", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    ("google", "aiza|ya29.|1//0", r"(?<![A-Za-z0-9])(?:AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{20,}|1//0[A-Za-z0-9_-]{30,})"),
+    ("slack", "xox|hooks.slack", r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10,}|https://hooks\.slack\.com/services/[A-Za-z0-9/]+"),
+    ("pypi", "pypi-", r"(?<![A-Za-z0-9])pypi-[A-Za-z0-9_-]{16,}"),
+    ("other", "npm_|dckr_pat_|hvs.|dapi|gsk_|r8_|xai-", r"(?<![A-Za-z0-9])(?:npm_|dckr_pat_|hvs\.|dapi|gsk_|r8_|xai-)[A-Za-z0-9_-]{20,}"),
+    ("jwt", "eyj", r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,1024}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
+    ("private-key", "ls0tls1crudjtib", r"LS0tLS1CRUdJTiB[QSFP][A-Za-z0-9+/=]{40,}"),
     (
         "hash",
+        "$1$|$2|$5$|$6$|$7$|$y$|$gy$|$md5$|$sha1$|$apr1$|$argon2|scrypt$|$bcrypt|$pbkdf2|{s|{md5}|{crypt}|{bcrypt}|{argon2}|{pbkdf2|"
+        "pbkdf2:|pbkdf2_|scrypt:|scrypt_|argon2:|sha1:|sha256:|sha512:",
         r"\$(?:1|2[abxy]?|5|6|7|y|gy|md5|sha1|apr1|argon2i?d?|b?scrypt|bcrypt-sha256|pbkdf2(?:-sha\d{1,3})?)\$[^\s:'\"<>]{8,}|"
         r"(?<!\$)\{(?i:s?sha\d{0,3}|s?md5|crypt|bcrypt|argon2|pbkdf2[\w-]{0,9})\}[^\s'\"<>,;]{8,}|\b(?:pbkdf2|scrypt)[:_][\w:]{1,40}\$[^\s'\"<>]{16,}|"
         r"\bargon2:\$?[^\s'\"<>]{16,}|\b(?:sha1|sha256|sha512):[0-9a-f]{6,}:[0-9a-f]{20,}",
     ),
-)
+)  # fmt: skip
 DEFAULTS = frozenset(
     "password1234 minioadmin password admin changeme 12341234 postgres root secret guest test mlflow temporary_key".split()
 )
@@ -54,10 +87,4 @@ IS_PATH = re.compile(
     r"(?:\$\{?\w+\}?|~\w{0,32}|\.{1,2})/[\w./@%+*-]*|/(?:etc|var|run|usr|s?bin|lib|opt|home|root|srv|mnt|data|tmp|boot|proc|sys|dev)(?:/[\w./@%+*${}-]*)?|"
     r"[\w./~@%+-]+\.(?:pem|key|crt|cer|cert|pub|gpg|asc|der|jks|p12|pfx|jwks)"
 )
-KINDS = tuple((kind, re.compile(pattern, re.S)) for kind, pattern in TOKENS)
-ANY_KIND = re.compile("|".join(pattern for _, pattern in TOKENS), re.S)
-HINTS = (
-    "pass pwd secret token key cred auth bindpw rootpw psk conn dsn cookie :// hf_ api_org_ wandb gh glpat- gldt- glrt- glptt- glcbt- gloas- "
-    "nvapi- sk- akia asia aiza ya29. 1//0 xox pypi- npm_ dckr_ hvs. dapi gsk_ r8_ xai- eyj ls0tls1 kgat_ $ argon2 sha1 sha256 sha512 bearer basic "
-    "-u user redis valkey ipmitool sql mariadb ldap jwt sig login curl openssl mongo alias add iscsi: crypto > } pbkdf2 scrypt"
-).split()  # without one of them a text holds no secret that is known here
+KINDS = tuple((kind, Rule(hints, pattern, re.S)) for kind, hints, pattern in TOKENS)
