@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help packages demo test test-fast lint type docs bench clean
+.PHONY: help packages demo test test-fast lint type docs bench mutants clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,6 +35,9 @@ type: $(READY) ## The strict type checker
 
 docs: $(READY) ## Write the generated pages anew
 	$(BIN)/python docs/generate.py
+
+mutants: $(READY) ## Whether the examples of checks notice altered SQL; writes the page of figures
+	$(BIN)/python -m tests.mutants --write
 
 packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then sh tests/hosts/install-packages; \

@@ -164,7 +164,18 @@ def run(check: Check, tables: Mapping[str, Table], *, one_way: bool = True) -> l
 
 
 def _decide(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]) -> Iterator[list[tuple[Trial, Result]]]:
-    """Results of fleets; those of a host-scope check share one database."""
+    """Results of fleets."""
+    for fleet, facts in prepared(check, fleets, tables):
+        try:
+            yield list(results(check, fleet, facts))
+        except (DatabaseError, BrokenCheckError) as error:
+            raise FleetAuditError(f"{check.path}: {str(error).splitlines()[0]}") from None
+        finally:
+            facts.connection.close()
+
+
+def prepared(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]) -> Iterator[tuple[list[Trial], Facts]]:
+    """Fleets with their facts in a database; all hosts of a host-scope check share one, under other names."""
     mine = {name: tables[name] for name in check.tables}
     if check.file.scope == "host":
         named = [
@@ -180,15 +191,11 @@ def _decide(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]
                 facts.add(trial.host, name, trial.host, extracted)
         facts.finish()
         facts.lock()
-        try:
-            yield [(trial, result) for trial, result in _results(check, fleet, facts)]
-        except (DatabaseError, BrokenCheckError) as error:
-            raise FleetAuditError(f"{check.path}: {str(error).splitlines()[0]}") from None
-        finally:
-            facts.connection.close()
+        yield fleet, facts
 
 
-def _results(check: Check, fleet: list[Trial], facts: Facts) -> Iterator[tuple[Trial, Result]]:
+def results(check: Check, fleet: list[Trial], facts: Facts) -> Iterator[tuple[Trial, Result]]:
+    """What a check says of a fleet. Raises `DatabaseError` or `BrokenCheckError` if it breaks."""
     groups: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
     for trial in fleet:
         values = {**check.file.params, **dict(trial.params)}
