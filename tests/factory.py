@@ -64,7 +64,7 @@ def decide(folder: Path, chosen: list[Check], hosts: Mapping[str, Mapping[str, E
     facts.save(folder / "facts")
     facts.connection.close()
     names = {HostName(name): (groups or {}).get(name, ()) for name in hosts}
-    return Evaluator(folder / "facts", names, chosen, policy or Policy(), {}, AS_OF, seconds).evaluate()
+    return Evaluator(folder / "facts", names, chosen, policy or Policy(), {}, AS_OF, {}, seconds).evaluate()
 
 
 def outcomes(found: Evaluation) -> dict[tuple[str, str], Outcome]:

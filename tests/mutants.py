@@ -27,6 +27,7 @@ from fleet_audit.checks import Check
 from fleet_audit.examples import prepared, results, trials
 from fleet_audit.facts import tables
 from fleet_audit.facts.base import Table
+from fleet_audit.references import Reference
 from fleet_audit.tables import DatabaseError
 from fleet_audit.versions import key, kinds
 
@@ -68,14 +69,14 @@ class Score:
         return 100 * self.caught / self.total if self.total else 100.0
 
 
-def mutants(check: Check, known: Mapping[str, Table]) -> Iterator[Mutant]:
+def mutants(check: Check, known: Mapping[str, Table], references: Mapping[str, Reference]) -> Iterator[Mutant]:
     """All mutants of a check that are valid SQL."""
     types = {name: checks.sql_type(default) for name, default in check.file.params.items()} | checks.BUILT_IN
-    read = frozenset(known) | sql.BUILT_IN_TABLES
+    read = {*known, *references, *sql.BUILT_IN_TABLES}
     for field in ("applies", "query"):
         text = getattr(check.file, field)
         seen: Counter[str] = Counter()
-        for start, end, new in _alterations(text, check, known) if text else ():
+        for start, end, new in _alterations(text, check, known, references) if text else ():
             change = f"{field}: {text[start:end]} -> {new or 'nothing'}"
             seen[change] += 1
             try:
@@ -92,12 +93,14 @@ def _versions(statement: sql.Statement) -> bool:
     return all(kind in kinds() and (text is None or key(kind, text) is not None) for kind, text, _ in statement.version_keys.values())
 
 
-def _alterations(text: str, check: Check, known: Mapping[str, Table]) -> Iterator[tuple[int, int, str]]:
+def _alterations(
+    text: str, check: Check, known: Mapping[str, Table], references: Mapping[str, Reference]
+) -> Iterator[tuple[int, int, str]]:
     """(start, end, what stands there instead)."""
     tokens = [(m.start(), m.end(), m.group(0)) for m in _TOKEN.finditer(text)]
     words = [word.lower() for _, _, word in tokens]
     spoken = _spoken(words)
-    columns = _columns(check, known)
+    columns = _columns(check, known, references)
     for index, (start, end, word) in enumerate(tokens):
         before, after = words[index - 1] if index else "", words[index + 1] if index + 1 < len(words) else ""
         low = words[index]
@@ -140,11 +143,10 @@ def _spoken(words: Sequence[str]) -> set[int]:
     return found
 
 
-def _columns(check: Check, known: Mapping[str, Table]) -> dict[str, str]:
+def _columns(check: Check, known: Mapping[str, Table], references: Mapping[str, Reference]) -> dict[str, str]:
     """{column: another of the same type and table}."""
     found = {}
-    for name in sorted(check.tables):
-        row = known[name].columns
+    for row in [known[name].columns for name in sorted(check.tables)] + [references[name].columns for name in sorted(check.references)]:
         for column in row:
             others = [c.name for c in row if c.type == column.type and c.name != column.name]
             if others:
@@ -152,12 +154,12 @@ def _columns(check: Check, known: Mapping[str, Table]) -> dict[str, str]:
     return found
 
 
-def score(check: Check, known: Mapping[str, Table], equivalent: Iterable[str] = ()) -> Score:
+def score(check: Check, known: Mapping[str, Table], references: Mapping[str, Reference], equivalent: Iterable[str] = ()) -> Score:
     """Try all mutants of a check on its examples."""
-    ready = list(prepared(check, trials(check, known), known))
+    ready = list(prepared(check, trials(check, known, references), known, references))
     try:
         listed, caught, survivors = set(equivalent), 0, []
-        for mutant in mutants(check, known):
+        for mutant in mutants(check, known, references):
             if mutant.label in listed:
                 continue
             if _noticed(mutant.check, ready):
@@ -213,7 +215,7 @@ def main() -> int:
     chosen = [c for c in library.checks.values() if not inside or any(c.path.resolve().is_relative_to(p) for p in inside)]
     listed, scores = equivalents(), []
     for check in sorted(chosen, key=lambda c: c.id):
-        found = score(check, known, listed.get(check.id, ()))
+        found = score(check, known, library.references, listed.get(check.id, ()))
         scores.append(found)
         print(f"{found.percent:5.0f} %  {found.caught:3} of {found.total:3}  {found.check}", flush=True)
         if found.percent < WANTED or given.survivors:

@@ -17,13 +17,13 @@ EQUIVALENT = mutants.equivalents()
 @pytest.mark.parametrize("name", sorted(LIBRARY.checks))
 def test_examples_notice_altered_sql(name: str) -> None:
     check = LIBRARY.named(name)
-    found = mutants.score(check, tables(), EQUIVALENT.get(name, ()))
+    found = mutants.score(check, tables(), LIBRARY.references, EQUIVALENT.get(name, ()))
     assert found.percent >= mutants.WANTED, found.survivors
 
 
 def test_what_is_listed_as_equivalent_is_a_mutant() -> None:
     for name, listed in EQUIVALENT.items():
-        made = {mutant.label for mutant in mutants.mutants(LIBRARY.named(name), tables())}
+        made = {mutant.label for mutant in mutants.mutants(LIBRARY.named(name), tables(), LIBRARY.references)}
         assert set(listed) <= made, f"{name}: {sorted(set(listed) - made)}"
         assert all(len(why) > 10 for why in listed.values())
 
@@ -31,5 +31,5 @@ def test_what_is_listed_as_equivalent_is_a_mutant() -> None:
 def test_a_check_whose_examples_are_blunt_is_told() -> None:
     check = LIBRARY.named("ssh-sessions-limited")
     blunt = check.file.model_copy(update={"examples": [e for e in check.file.examples if e["result"] in ("unknown", "notapplicable")]})
-    found = mutants.score(mutants.replace(check, file=blunt), tables())
+    found = mutants.score(mutants.replace(check, file=blunt), tables(), LIBRARY.references)
     assert found.percent < mutants.WANTED and "query: <= -> < (1)" in found.survivors

@@ -65,6 +65,7 @@ def rule(check: Mapping[str, Any], states: Mapping[str, tuple[str, str]], applie
     """What decides a host's result, and the gap if one does: the order of the design, section 5.
 
     `states` is {table: (coverage, reason)} of the host; a table without a record is not complete.
+    A reference table that is too old decides nothing.
     """
 
     def gap(*names: str) -> str | None:
@@ -75,12 +76,16 @@ def rule(check: Mapping[str, Any], states: Mapping[str, tuple[str, str]], applie
         return None
 
     yes, unsure = applies
+    if check["a_stale"]:
+        return "applies", check["a_stale"]
     if (missing := gap("a_absence") or (gap("a_tables") if unsure or not yes else None)) is not None:
         return "applies", missing
     if unsure:
         return "applies", ""
     if not yes:
         return "notapplicable", ""
+    if check["q_stale"]:
+        return "gap", check["q_stale"]
     if (missing := gap("q_absence")) is not None:
         return "gap", missing
     if failed:
@@ -104,6 +109,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     schemas = {name: Schema(tuple(Column(c, kind, True, "") for c, kind in columns)) for name, columns in request["tables"].items()}
     facts = Facts.load(schemas, Path(request["facts"]), hosts=request["hosts"])
+    for name, reference in request["references"].items():
+        facts.add_reference(name, reference["columns"], reference["rows"])
     facts.lock()
     for check in request["checks"]:
         _say({"begin": check["id"]})

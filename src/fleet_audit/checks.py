@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from fleet_audit import content, sql, yamlfile
+from fleet_audit import content, references, sql, yamlfile
 from fleet_audit.model import CheckId, FleetAuditError, Outcome, Severity
 from fleet_audit.versions import key, kinds
 
 Parameter = bool | int | float | str | list[int] | list[str]
 Surface = Literal["data", "tools", "model", "hardware", "edge", "people"]
-BUILT_IN = {"as_of": "TIMESTAMP"}
-"""Parameters that every check may name: the time at which ages are measured."""
+BUILT_IN = {"as_of": "TIMESTAMP", "workload": "VARCHAR[]"}
+"""Parameters that every check may name: the time at which ages are measured, and what the policy says that the host runs."""
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,8 +90,16 @@ class Check:
     @property
     def tables(self) -> frozenset[str]:
         """All fact tables that it needs."""
-        read = self.query.tables | (self.applies.tables if self.applies else frozenset())
-        return read - sql.BUILT_IN_TABLES
+        return frozenset(name for name in self._read if not name.startswith(references.PREFIX)) - sql.BUILT_IN_TABLES
+
+    @property
+    def references(self) -> frozenset[str]:
+        """All reference tables that it leans on."""
+        return frozenset(name for name in self._read if name.startswith(references.PREFIX)) - sql.BUILT_IN_TABLES
+
+    @property
+    def _read(self) -> frozenset[str]:
+        return self.query.tables | (self.applies.tables if self.applies else frozenset())
 
     def hidden(self, values: Mapping[str, Parameter]) -> dict[str, str | None]:
         """The values of the version keys that its SQL names, for one set of parameters."""
@@ -133,6 +141,7 @@ class Library:
 
     checks: Mapping[CheckId, Check]
     profiles: Mapping[str, Profile]
+    references: Mapping[str, references.Reference]
 
     def select(self, profile: str, only: Sequence[str] = ()) -> list[Check]:
         """The checks of a profile, or those named, by id. Raises `FleetAuditError` for unknown names."""
@@ -205,14 +214,18 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
     `tables` are the names of the fact tables that exist. Raises `FleetAuditError` for the first file
     that is wrong.
     """
-    known = frozenset(tables) | sql.BUILT_IN_TABLES
     checks: dict[CheckId, Check] = {}
     profiles: dict[str, Profile] = {}
     taken: dict[str, Path] = {}
     own = content.folder("checks")
     others = dict.fromkeys(f for f in folders if not (shipped and f.resolve().is_relative_to(own.resolve())))
-    for folder in ([own] if shipped else []) + list(others):
-        for path in _files(folder):
+    found = [_files(folder) for folder in ([own] if shipped else []) + list(others)]
+    given = references.joined((p, *references.load(p)) for paths in found for p in paths if p.parent.name == "reference")
+    known = frozenset(tables) | sql.BUILT_IN_TABLES | given.keys()
+    for paths in found:
+        for path in paths:
+            if path.parent.name == "reference":
+                continue
             if path.parent.name == "profiles":
                 profile = _profile(path)
                 if profile.id in profiles:
@@ -225,7 +238,7 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
                     raise FleetAuditError(f"{path}: the id {name!r} is taken by {taken[name]}; ids are never reused")
                 taken[name] = path
             checks[check.id] = check
-    library = Library(checks, profiles)
+    library = Library(checks, profiles, given)
     _whole(library)
     return library
 
@@ -322,7 +335,7 @@ def _statement(document: yamlfile.Document, field: str, text: str, types: dict[s
     return statement
 
 
-EXAMPLE_KEYS = {"name", "result", "coverage", "params", "as_of", "hosts", "reason"}
+EXAMPLE_KEYS = {"name", "result", "coverage", "params", "as_of", "hosts", "reason", "stale", "workload"}
 
 
 def _example(document: yamlfile.Document, index: int, example: dict[str, Any], known: frozenset[str], file: CheckFile) -> None:

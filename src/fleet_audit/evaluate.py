@@ -25,7 +25,7 @@ from fleet_audit.checks import Check, Parameter
 from fleet_audit.facts import tables
 from fleet_audit.model import CheckId, Finding, HostName, InternalError, Outcome, Result
 from fleet_audit.policy import Policy
-from fleet_audit.sql import BUILT_IN_TABLES
+from fleet_audit.references import LIST, LIST_COLUMNS, Reference
 
 SECONDS_PER_CHECK = 20.0
 START_SECONDS = 120.0
@@ -52,10 +52,12 @@ class Evaluator:
 
     def __init__(self, facts: Path, hosts: Mapping[HostName, Sequence[str]], checks: Sequence[Check], policy: Policy,
                  profile_params: Mapping[str, Mapping[str, Parameter]], as_of: datetime,
-                 seconds_per_check: float = SECONDS_PER_CHECK) -> None:  # fmt: skip
+                 references: Mapping[str, Reference] | None = None, seconds_per_check: float = SECONDS_PER_CHECK) -> None:  # fmt: skip
         self.facts, self.hosts = facts, hosts
         self.checks = {check.id: check for check in checks}
         self.policy, self.profile_params, self.as_of = policy, profile_params, as_of
+        self.references = references or {}
+        self.stale = {name: words for name, r in self.references.items() if (words := too_old(r, as_of, policy.reference_days))}
         self.seconds, self.attempts = seconds_per_check, 0
 
     def evaluate(self) -> Evaluation:
@@ -118,6 +120,7 @@ class Evaluator:
         request = {
             "facts": str(self.facts), "hosts": subset, "checks": [self._spec(check, hosts) for check in chosen],
             "tables": {name: [(c.name, c.type) for c in tables()[name].columns] for name in needed},
+            "references": self._references(chosen),
         }  # fmt: skip
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "fleet_audit._evaluator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -151,22 +154,33 @@ class Evaluator:
             child.stdout.close()
             child.stderr.close()
 
+    def _references(self, chosen: Sequence[Check]) -> dict[str, Any]:
+        """The reference tables that these checks read, and the table of all."""
+        ages = [[name, r.as_of.isoformat(), name in self.stale] for name, r in sorted(self.references.items())]
+        needed = sorted({name for check in chosen for name in check.references})
+        return {LIST: {"columns": LIST_COLUMNS, "rows": ages}} | {name: self.references[name].for_evaluator() for name in needed}
+
     def _spec(self, check: Check, hosts: Sequence[HostName]) -> dict[str, Any]:
-        return {**spec_of(check), "sets": self._sets(check, hosts)}
+        return {**spec_of(check, self.stale), "sets": self._sets(check, hosts)}
 
     def _sets(self, check: Check, hosts: Sequence[HostName]) -> list[dict[str, Any]]:
         """Hosts grouped by the distinct values of the check's parameters; mostly one group."""
         groups: dict[str, tuple[dict[str, Any], list[str]]] = {}
         for host in hosts:
-            values = self.values(check, self.hosts[host] if check.file.scope == "host" else ())
+            values = self._values(check, self.hosts[host] if check.file.scope == "host" else ())
             groups.setdefault(json.dumps(values, sort_keys=True), (values, []))[1].append(host)
         if not groups:
-            groups[""] = (self.values(check, ()), [])
+            groups[""] = (self._values(check, ()), [])
         found = []
         for values, members in groups.values():
             params = {**values, **check.hidden(values), "as_of": self.as_of.isoformat(sep=" ")}
             found.append(set_of(check, params, None if len(groups) == 1 else members))
         return found
+
+    def _values(self, check: Check, groups: Sequence[str]) -> dict[str, Any]:
+        """What its SQL may name for a host of these groups."""
+        adapts = "workload" in check.query.bound | (check.applies.bound if check.applies else frozenset())
+        return {**self.values(check, groups), **({"workload": self.policy.runs(groups)} if adapts else {})}
 
     def values(self, check: Check, groups: Sequence[str]) -> dict[str, Parameter]:
         """A check's parameters for a host of these groups: policy over profile over default."""
@@ -192,14 +206,24 @@ class Evaluator:
         return Evaluation(tuple(results), tuple(findings))
 
 
-def spec_of(check: Check) -> dict[str, Any]:
-    """What the evaluator needs to know of a check, without hosts and parameters."""
+def too_old(reference: Reference, as_of: datetime, maximum_days: int) -> str:
+    """Why a reference table decides nothing at that time; empty if it is fresh enough."""
+    if not reference.stale(as_of, maximum_days):
+        return ""
+    return f"the reference table {reference.name} is of {reference.as_of}, more than {maximum_days} days old"
+
+
+def spec_of(check: Check, stale: Mapping[str, str]) -> dict[str, Any]:
+    """What the evaluator needs to know of a check, without hosts and parameters; `stale`: why a reference table is too old."""
     applies = check.applies
+    old = {name: stale[name] for name in sorted(check.references) if name in stale}
     return {
+        "a_stale": next((why for name, why in old.items() if applies and name in applies.tables), ""),
+        "q_stale": next((why for name, why in old.items() if name in check.query.tables), ""),
         "id": check.id, "query": check.query.text, "applies": applies.text if applies else None,
-        "a_tables": sorted((applies.tables if applies else set()) - BUILT_IN_TABLES),
-        "a_absence": sorted((applies.absence if applies else set()) - BUILT_IN_TABLES),
-        "q_absence": sorted(check.query.absence - BUILT_IN_TABLES), "tables": sorted(check.tables),
+        "a_tables": sorted((applies.tables if applies else set()) & check.tables),
+        "a_absence": sorted((applies.absence if applies else set()) & check.tables),
+        "q_absence": sorted(check.query.absence & check.tables), "tables": sorted(check.tables),
     }  # fmt: skip
 
 

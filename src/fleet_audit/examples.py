@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from fleet_audit.checks import Check, check_params
 from fleet_audit.evaluate import judge, set_of, spec_of
 from fleet_audit.facts.base import Bundle, Column, Extract, Table, extract
 from fleet_audit.model import Coverage, FleetAuditError, HostName, Outcome, Result
+from fleet_audit.references import LIST, LIST_COLUMNS, Reference
 from fleet_audit.tables import DatabaseError, Facts
 from fleet_audit.versions import key, kinds
 
@@ -41,6 +42,11 @@ class Trial:
     as_of: datetime = AS_OF
     params: tuple[tuple[str, Any], ...] = ()
     reason: str | None = None
+    references: Mapping[str, tuple[tuple[Any, ...], ...]] = field(default_factory=dict)
+    """Rows of the reference tables that the check reads."""
+    stale: tuple[str, ...] = ()
+    """Those of them that are too old."""
+    workload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,21 +58,27 @@ class Problem:
     message: str
 
 
-def trials(check: Check, tables: Mapping[str, Table]) -> list[list[Trial]]:
-    """The examples of a check; each inner list is one fleet. Raises `FleetAuditError` for a row that fits no table."""
+def trials(check: Check, tables: Mapping[str, Table], references: Mapping[str, Reference]) -> list[list[Trial]]:
+    """The examples of a check; each inner list is one fleet. Raises `FleetAuditError` for a row that fits no table.
+
+    Of a reference table an example sees the rows that it gives, and no others.
+    """
     fleets = []
     for index, example in enumerate(check.file.examples):
         label = f"example {index + 1}" + (f" ({example['name']})" if "name" in example else "")
         params = example.get("params", {})
         check_params(check, params, f"{check.path}: {label}")
         as_of = datetime.fromisoformat(str(example["as_of"])) if "as_of" in example else AS_OF
+        rows = {name: _reference(check, references[name], example, label) for name in sorted(check.references)}
+        stale, workload = tuple(example.get("stale", ())), tuple(example.get("workload", ()))
         parts = example["hosts"] if check.file.scope == "fleet" else {f"ex{index:03d}": example}
         fleet = []
         for name, part in parts.items():
             facts = {t: _facts(check, tables[t], part, label) for t in sorted(check.tables)}
             fleet.append(
                 Trial(check, label, HostName(f"{check.id}.{name}" if check.file.scope == "host" else name),
-                      Outcome(part["result"]), facts, ("example",), as_of, tuple(sorted(params.items())), part.get("reason"))
+                      Outcome(part["result"]), facts, ("example",), as_of, tuple(sorted(params.items())), part.get("reason"),
+                      rows, stale, workload)
             )  # fmt: skip
         fleets.append(fleet)
     return fleets
@@ -88,6 +100,18 @@ def _facts(check: Check, table: Table, part: Mapping[str, Any], label: str) -> E
     if checked.coverage is not Coverage.COMPLETE:
         raise FleetAuditError(f"{where}: {checked.reason}")
     return Extract(checked.rows, state, "" if state is Coverage.COMPLETE else "the example says so")
+
+
+def _reference(check: Check, reference: Reference, part: Mapping[str, Any], label: str) -> tuple[tuple[Any, ...], ...]:
+    """The rows that an example gives of a reference table; sortable keys are made from their versions."""
+    where = f"{check.path}: {label}: {reference.name}"
+    names = {column.name for column in reference.columns}
+    rows = []
+    for given in part.get(reference.name, []):
+        if not isinstance(given, dict) or not set(given) <= names:
+            raise FleetAuditError(f"{where}: a row is a mapping of {', '.join(sorted(names))}")
+        rows.append(tuple(_value(c, given, where) for c in reference.columns))
+    return tuple(rows)
 
 
 def _value(column: Column, row: Mapping[str, Any], where: str) -> Any:
@@ -136,18 +160,15 @@ def robbed(trial: Trial, tables: Mapping[str, Table]) -> Iterator[Trial]:
 
 
 def _with(trial: Trial, table: str, facts: Extract, how: str) -> Trial:
-    return Trial(
-        trial.check, f"{trial.label}, {how}", trial.host, trial.wanted, {**trial.facts, table: facts},
-        trial.groups, trial.as_of, trial.params,
-    )  # fmt: skip
+    return replace(trial, label=f"{trial.label}, {how}", facts={**trial.facts, table: facts}, reason=None)
 
 
-def run(check: Check, tables: Mapping[str, Table], *, one_way: bool = True) -> list[Problem]:
+def run(check: Check, tables: Mapping[str, Table], references: Mapping[str, Reference], *, one_way: bool = True) -> list[Problem]:
     """Try all examples of a check; what came out otherwise than it must."""
     problems = []
-    fleets = trials(check, tables)
-    for results in _decide(check, fleets, tables):
-        for trial, result in results:
+    fleets = trials(check, tables, references)
+    for found in _decide(check, fleets, tables, references):
+        for trial, result in found:
             if result.outcome != trial.wanted:
                 problems.append(Problem(check.id, trial.label, f"{trial.host}: {result.outcome} ({result.reason}), not {trial.wanted}"))
             elif trial.reason is not None and trial.reason not in result.reason:
@@ -156,16 +177,18 @@ def run(check: Check, tables: Mapping[str, Table], *, one_way: bool = True) -> l
                 problems.append(Problem(check.id, trial.label, "a failing subject has no reason"))
     if one_way and check.file.scope == "host" and not problems:
         poorer = [[poor] for fleet in fleets for trial in fleet for poor in robbed(trial, tables)]
-        for results in _decide(check, poorer, tables):
-            for trial, result in results:
+        for found in _decide(check, poorer, tables, references):
+            for trial, result in found:
                 if result.outcome not in (trial.wanted, Outcome.UNKNOWN):
                     problems.append(Problem(check.id, trial.label, f"turned {trial.wanted} into {result.outcome}: {result.reason}"))
     return problems
 
 
-def _decide(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]) -> Iterator[list[tuple[Trial, Result]]]:
+def _decide(
+    check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table], references: Mapping[str, Reference]
+) -> Iterator[list[tuple[Trial, Result]]]:
     """Results of fleets."""
-    for fleet, facts in prepared(check, fleets, tables):
+    for fleet, facts in prepared(check, fleets, tables, references):
         try:
             yield list(results(check, fleet, facts))
         except (DatabaseError, BrokenCheckError) as error:
@@ -174,17 +197,23 @@ def _decide(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]
             facts.connection.close()
 
 
-def prepared(check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table]) -> Iterator[tuple[list[Trial], Facts]]:
-    """Fleets with their facts in a database; all hosts of a host-scope check share one, under other names."""
+def prepared(
+    check: Check, fleets: list[list[Trial]], tables: Mapping[str, Table], references: Mapping[str, Reference]
+) -> Iterator[tuple[list[Trial], Facts]]:
+    """Fleets with their facts in a database; hosts of a host-scope check share one where their reference tables are the same."""
     mine = {name: tables[name] for name in check.tables}
     if check.file.scope == "host":
-        named = [
-            Trial(t.check, t.label, HostName(f"h{i:05d}"), t.wanted, t.facts, t.groups, t.as_of, t.params, t.reason)
-            for i, t in enumerate(t for fleet in fleets for t in fleet)
-        ]
-        fleets = [named] if named else []
+        named = [replace(t, host=HostName(f"h{i:05d}")) for i, t in enumerate(t for fleet in fleets for t in fleet)]
+        alike: dict[str, list[Trial]] = {}
+        for trial in named:
+            alike.setdefault(repr((sorted(trial.references.items()), trial.stale)), []).append(trial)
+        fleets = list(alike.values())
     for fleet in fleets:
         facts = Facts(mine)
+        given, stale = fleet[0].references, fleet[0].stale
+        facts.add_reference(LIST, LIST_COLUMNS, [(name, AS_OF, name in stale) for name in sorted({*given, *stale})])
+        for name, rows in given.items():
+            facts.add_reference(name, [(c.name, c.type) for c in references[name].columns], rows)
         for trial in fleet:
             facts.add_host(trial.host, trial.groups)
             for name, extracted in trial.facts.items():
@@ -199,9 +228,9 @@ def results(check: Check, fleet: list[Trial], facts: Facts) -> Iterator[tuple[Tr
     groups: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
     for trial in fleet:
         values = {**check.file.params, **dict(trial.params)}
-        bound = {**values, **check.hidden(values), "as_of": trial.as_of.isoformat(sep=" ")}
+        bound = {**values, **check.hidden(values), "as_of": trial.as_of.isoformat(sep=" "), "workload": list(trial.workload)}
         groups.setdefault(repr(sorted(bound.items(), key=str)), (bound, []))[1].append(trial)
-    spec = spec_of(check)
+    spec = spec_of(check, dict.fromkeys(fleet[0].stale, "a reference table is too old"))
     for bound, members in groups.values():
         spec["sets"] = [set_of(check, bound, [t.host for t in members])]
         rows = {row[0]: row for row in decide(facts, spec)}

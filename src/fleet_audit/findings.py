@@ -15,13 +15,15 @@ from typing import Any
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity, Status
 from fleet_audit.runs import HostEntry, Run
 from fleet_audit.tables import read_rows
+from fleet_audit.waivers import Waiver
 
 RESULT_COLUMNS = {
     "check_id": "VARCHAR", "host": "VARCHAR", "outcome": "VARCHAR", "reason": "VARCHAR",
-    "subjects": "BIGINT", "failed": "BIGINT", "undetermined": "BIGINT",
+    "subjects": "BIGINT", "failed": "BIGINT", "undetermined": "BIGINT", "waived": "BOOLEAN",
 }  # fmt: skip
 FINDING_COLUMNS = {
     "check_id": "VARCHAR", "host": "VARCHAR", "subject": "VARCHAR", "outcome": "VARCHAR", "reason": "VARCHAR", "fingerprint": "VARCHAR",
+    "waiver": "BIGINT",
 }  # fmt: skip
 WEIGHTS = {Severity.CRITICAL: 10, Severity.HIGH: 5, Severity.MEDIUM: 2, Severity.LOW: 1, Severity.INFO: 0}
 """They rank actions and nothing else."""
@@ -38,6 +40,8 @@ class Posture:
     error: int = 0
     no_answer: int = 0
     notapplicable: int = 0
+    waived: int = 0
+    """Those of `failed` that waivers accept."""
 
     @property
     def expected(self) -> int:
@@ -124,6 +128,25 @@ class Action:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """A check that the policy leaves out for the whole fleet."""
+
+    check: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """A reference table that checks lean on."""
+
+    name: str
+    as_of: str
+    """Day on which its data was true, as 2026-11-23."""
+    stale: bool
+    """It is older than the policy allows: the checks that lean on it say unknown."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a report says about a run."""
 
@@ -139,6 +162,10 @@ class Report:
     results: tuple[Result, ...]
     """Sorted by check and host; exactly one for each pair."""
     findings: tuple[Finding, ...]
+    waivers: tuple[Waiver, ...] = ()
+    """In the policy's order: `Finding.waiver` counts them from 0."""
+    exclusions: tuple[Exclusion, ...] = ()
+    references: tuple[ReferenceView, ...] = ()
 
     def posture(self, results: Iterable[Result] | None = None) -> Posture:
         """Counts of some results, all if none are named."""
@@ -147,6 +174,7 @@ class Report:
         for result in self.results if results is None else results:
             name = "no_answer" if result.host in silent else str(result.outcome)
             counts[{"pass": "passed", "fail": "failed"}.get(name, name)] += 1
+            counts["waived"] += result.waived
         return Posture(**counts)
 
     @property
@@ -155,9 +183,9 @@ class Report:
         return frozenset(h.name for h in self.hosts if not h.entry.answered)
 
     def open_failures(self) -> dict[Severity, int]:
-        """Failed results by severity."""
+        """Failed results by severity, those that waivers accept left out."""
         severity = {c.id: c.severity for c in self.checks}
-        counts = Counter(severity[r.check] for r in self.results if r.outcome is Outcome.FAIL)
+        counts = Counter(severity[r.check] for r in self.results if r.outcome is Outcome.FAIL and not r.waived)
         return {s: counts[s] for s in Severity}
 
     def causes(self) -> list[Cause]:
@@ -180,7 +208,7 @@ class Report:
         views = {c.id: c for c in self.checks}
         groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
         for result in self.results:
-            if result.outcome is Outcome.FAIL:
+            if result.outcome is Outcome.FAIL and not result.waived:
                 view = views[result.check]
                 groups[(view.role, view.disruption or "") if view.role else (view.id, "check")].append(result)
         actions = []
@@ -203,12 +231,12 @@ def load(run: Run) -> Report:
     """The report model of an evaluated run. Raises `FleetAuditError` if the run is broken."""
     views = tuple(_check(c) for c in run.document("checks.json"))
     results = tuple(
-        Result(CheckId(c), HostName(h), Outcome(o), r, n, f, u)
-        for c, h, o, r, n, f, u in read_rows(run.path("results.parquet"), list(RESULT_COLUMNS))
+        Result(CheckId(c), HostName(h), Outcome(o), r, n, f, u, bool(w))
+        for c, h, o, r, n, f, u, w in read_rows(run.path("results.parquet"), list(RESULT_COLUMNS))
     )
     findings = tuple(
-        Finding(CheckId(c), HostName(h), s, Outcome(o), r, f)
-        for c, h, s, o, r, f in read_rows(run.path("findings.parquet"), list(FINDING_COLUMNS))
+        Finding(CheckId(c), HostName(h), s, Outcome(o), r, f, w)
+        for c, h, s, o, r, f, w in read_rows(run.path("findings.parquet"), list(FINDING_COLUMNS))
     )
     facts = run.facts()
     oses, kernels = _by_host(facts, "os", ("name", "id")), _by_host(facts, "kernel_running", ("release",))
@@ -217,10 +245,18 @@ def load(run: Run) -> Report:
         HostView(HostName(name), entry, oses.get(name), kernels.get(name), dict(sorted(statuses.get(HostName(name), Counter()).items())))
         for name, entry in sorted(run.file.hosts.items())
     )
+    said = run.document("policy.json") if "policy.json" in run.file.files else {}  # runs of the first versions have none
     return Report(
         run.file.id, run.file.version, run.file.started_at, run.file.as_of, run.file.program, run.file.inputs,
         run.file.evidence_of, hosts, views, results, findings,
+        tuple(_waiver(value) for value in said.get("waivers", ())),
+        tuple(Exclusion(**value) for value in said.get("exclusions", ())),
+        tuple(ReferenceView(**value) for value in said.get("references", ())),
     )  # fmt: skip
+
+
+def _waiver(value: Mapping[str, Any]) -> Waiver:
+    return Waiver(**{**value, "hosts": tuple(value["hosts"]), "groups": tuple(value["groups"])})
 
 
 def _check(value: Mapping[str, Any]) -> CheckView:

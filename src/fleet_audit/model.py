@@ -258,6 +258,8 @@ class Finding:
     reason: str
     fingerprint: str
     """SHA-256 of check, host and subject: the same finding in every run."""
+    waiver: int | None = None
+    """Number of the waiver that accepts it, counted from 0 in the policy's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,3 +275,5 @@ class Result:
     failed: int = 0
     undetermined: int = 0
     """Exact counts of the subjects, failed ones and undetermined ones."""
+    waived: bool = False
+    """It failed, and waivers accept all that failed. It still counts as failed."""

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fleet_audit import yamlfile
 from fleet_audit.model import DataFolder, FleetAuditError
@@ -18,11 +19,58 @@ Params = Mapping[str, Mapping[str, Parameter]]
 """Check id -> parameter -> value."""
 
 
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+Workload = Literal["apptainer", "containers", "enroot", "gpudirect", "kubernetes", "profiling", "rootless-containers"]
+"""What the nodes run that hardening may break: a check that names `$workload` adapts to it."""
+
+
+def _line(text: Any) -> Any:
+    return " ".join(text.split()) if isinstance(text, str) else text
+
+
+Line = Annotated[str, BeforeValidator(_line), Field(min_length=1, max_length=500)]
+
+
+def _day(value: Any) -> Any:
+    if isinstance(value, dt.datetime) or not isinstance(value, dt.date | str):
+        raise ValueError("must be a date such as 2027-01-31")
+    return value
+
+
 class GroupFile(BaseModel):
     """What differs for the hosts of one inventory group."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _STRICT
     params: Annotated[dict[str, dict[str, Parameter]], Field(description="Check id -> parameter -> value")] = {}
+    workload: Annotated[list[Workload], Field(description="What these hosts run, beside what the fleet runs")] = []
+
+
+class ExclusionFile(BaseModel):
+    """A check that is left out for the whole fleet; every report lists it with its reason."""
+
+    model_config = _STRICT
+    check: Annotated[str, Field(description="Id of the check")]
+    reason: Annotated[Line, Field(description="Why it is not wanted here")]
+
+
+class WaiverFile(BaseModel):
+    """Somebody accepts what is wrong, until a day: the result stays, its finding is marked and counted apart."""
+
+    model_config = _STRICT
+    check: Annotated[str, Field(description="Id of the check")]
+    owner: Annotated[Line, Field(description="Who answers for it")]
+    reason: Annotated[Line, Field(description="Why it is accepted")]
+    expires: Annotated[dt.date, BeforeValidator(_day), Field(description="Last day on which it holds, to its end in UTC")]
+    hosts: Annotated[list[str], Field(description="Hosts by name, `*` and `?` allowed; none: all")] = []
+    groups: Annotated[list[str], Field(description="Inventory groups; none: all")] = []
+    subject: Annotated[str | None, Field(description="The finding's subject, `*` and `?` allowed; none: all")] = None
+
+
+class ReferenceFile(BaseModel):
+    """How old the shipped reference tables may be."""
+
+    model_config = _STRICT
+    maximum_days: Annotated[int, Field(description="Days after which checks that lean on a table say unknown", ge=1, le=3650)] = 120
 
 
 def _plain_path(path: str) -> str:
@@ -34,7 +82,7 @@ def _plain_path(path: str) -> str:
 class DataFile(BaseModel):
     """A folder whose owners, modes, models and manifests are looked at."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _STRICT
     path: Annotated[str, Field(description="Absolute path, without `.` and `..`", max_length=1024), AfterValidator(_plain_path)]
     kind: Annotated[Literal["data", "checkpoints", "models"], Field(description="What lies there")] = "data"
     on: Annotated[
@@ -43,13 +91,18 @@ class DataFile(BaseModel):
 
 
 class PolicyFile(BaseModel):
-    """The policy: profile, and parameters for the fleet and for groups."""
+    """The policy: what is right here, what is accepted for a while, and where data lies."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _STRICT
     profile: Annotated[str, Field(description="Profile that selects the checks")] = "baseline"
     params: Annotated[dict[str, dict[str, Parameter]], Field(description="Check id -> parameter -> value, for the fleet")] = {}
     groups: Annotated[dict[str, GroupFile], Field(description="Inventory group -> what differs there")] = {}
+    workload: Annotated[list[Workload], Field(description="What all hosts run that hardening may break")] = []
+    include: Annotated[list[str], Field(description="Checks beside those of the profile, by id")] = []
+    exclude: Annotated[list[ExclusionFile], Field(description="Checks that are left out, each with a reason")] = []
+    waivers: Annotated[list[WaiverFile], Field(description="What is wrong and accepted for a while", max_length=10_000)] = []
     data: Annotated[list[DataFile], Field(description="Folders of data, checkpoints and models", max_length=64)] = []
+    reference: ReferenceFile = ReferenceFile()
 
 
 @dataclass(frozen=True)
@@ -61,6 +114,13 @@ class Policy:
     groups: Mapping[str, Params] = field(default_factory=dict)
     """In the order of the file: a later group wins for a host of both."""
     data: tuple[DataFile, ...] = ()
+    workload: tuple[str, ...] = ()
+    group_workload: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    include: tuple[str, ...] = ()
+    exclude: tuple[ExclusionFile, ...] = ()
+    waivers: tuple[WaiverFile, ...] = ()
+    reference_days: int = 120
+    """Days after which a reference table is too old."""
     path: Path | None = None
     text: str = ""
     """The file's text, which the run keeps."""
@@ -76,6 +136,10 @@ class Policy:
             if name in groups:
                 found |= params.get(check, {})
         return found
+
+    def runs(self, groups: Sequence[str]) -> list[str]:
+        """What a host of these groups runs, by what the policy declares."""
+        return sorted({*self.workload, *(word for name in groups for word in self.group_workload.get(name, ()))})
 
 
 def load(path: Path) -> Policy:
@@ -93,10 +157,13 @@ def parse(data: bytes, path: Path) -> Policy:
     try:
         file = PolicyFile.model_validate(document.value if document.value is not None else {})
     except ValidationError as error:
-        known = {*PolicyFile.model_fields, *GroupFile.model_fields, *DataFile.model_fields}
+        models = (PolicyFile, GroupFile, DataFile, ExclusionFile, WaiverFile, ReferenceFile)
+        known = {name for model in models for name in model.model_fields}
         raise document.invalid(error, known) from None
     return Policy(
-        file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data), path,
+        file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
+        tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
+        tuple(file.include), tuple(file.exclude), tuple(file.waivers), file.reference.maximum_days, path,
         data.decode("utf-8", "replace"),
     )  # fmt: skip
 

@@ -27,10 +27,10 @@ FUNCTIONS = AGGREGATES | frozenset(
     nullif not_like_escape prefix regexp_extract regexp_full_match regexp_matches replace reverse right round
     row rpad rtrim split_part starts_with strip_accents string_split struct_extract struct_pack substr substring suffix
     to_days to_hours to_minutes to_seconds to_years to_months to_weeks trim trunc unnest upper version_key array_extract list_extract xor
-    row_number rank dense_rank lag lead first_value last_value""".split()
+    strftime row_number rank dense_rank lag lead first_value last_value""".split()
 )
-BUILT_IN_TABLES = frozenset({"hosts", "covered"})
-"""Always complete: `hosts(host, groups, expected)` and `covered(host, tab)`."""
+BUILT_IN_TABLES = frozenset({"hosts", "covered", "ref_tables"})
+"""Always complete: `hosts(host, groups, expected)`, `covered(host, tab)` and `ref_tables(name, as_of, stale)`."""
 
 
 class SqlError(FleetAuditError):

@@ -72,6 +72,13 @@ class Facts:
             for ordinal, row in enumerate(facts.rows):
                 self._append(f"_rows_{table}", (content, ordinal, *row))
 
+    def add_reference(self, name: str, columns: Sequence[Sequence[str]], rows: Iterable[Sequence[Any]]) -> None:
+        """Add a reference table: columns as (name, SQL type), dates in the rows as texts or datetimes."""
+        self.connection.execute(f"CREATE TABLE {name} ({', '.join(f'{column} {kind}' for column, kind in columns)})").fetchall()
+        places = ", ".join("?" for _ in columns)
+        for row in rows:
+            self.connection.execute(f"INSERT INTO {name} VALUES ({places})", list(row)).fetchall()
+
     def _append(self, target: str, row: tuple[Any, ...]) -> None:
         buffer = self._buffers.setdefault(target, [])
         buffer.append(row)

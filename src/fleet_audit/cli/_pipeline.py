@@ -40,14 +40,29 @@ def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Se
 
     library = checks.load(folders, tables=tables())
     where = str(chosen.path) if chosen.path else "policy"
+    for number, waiver in enumerate(chosen.waivers):
+        _known(library, waiver.check, where, f"waivers.{number}.check")
+    for number, exclusion in enumerate(chosen.exclude):
+        _known(library, exclusion.check, where, f"exclude.{number}.check")
+    for number, id_ in enumerate(chosen.include):
+        _known(library, id_, where, f"include.{number}")
     for scope in (chosen.params, *chosen.groups.values()):
         for name, values in scope.items():
             checks.check_params(library.named(name), values, where)
     name = profile or chosen.profile
-    selected = tuple(library.select(name, only))
+    gone = {library.named(exclusion.check).id for exclusion in chosen.exclude}
+    picked = {c.id: c for c in (*library.select(name, only), *(() if only else map(library.named, chosen.include)))}
+    selected = tuple(picked[id_] for id_ in sorted(picked) if only or id_ not in gone)
     if not selected:
         raise FleetAuditError(f"the profile {name!r} selects no check")
     return Selection(library, chosen, name, selected)
+
+
+def _known(library: Library, id_: str, where: str, place: str) -> None:
+    try:
+        library.named(id_)
+    except FleetAuditError as error:
+        raise FleetAuditError(f"{where}: {place}: {error}") from None
 
 
 def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
@@ -96,9 +111,10 @@ def evaluate(
     draft: Draft, selection: Selection, groups: Mapping[str, Sequence[str]], expected: Mapping[str, bool], as_of: datetime
 ) -> None:
     """Facts, results and findings of a draft's evidence, written into it."""
+    import dataclasses
     import json
 
-    from fleet_audit import extract
+    from fleet_audit import extract, waivers
     from fleet_audit.evaluate import Evaluator
     from fleet_audit.facts import tables
     from fleet_audit.findings import FINDING_COLUMNS, RESULT_COLUMNS
@@ -112,18 +128,31 @@ def evaluate(
     facts.connection.close()
     done = Evaluator(
         draft.folder / "facts", {HostName(h): groups.get(h, ()) for h in draft.evidence}, selection.checks, selection.policy,
-        selection.library.params(selection.profile), as_of,
+        selection.library.params(selection.profile), as_of, selection.library.references,
     ).evaluate()  # fmt: skip
+    library, policy = selection.library, selection.policy
+    accepted = [w.model_copy(update={"check": library.named(w.check).id}) for w in policy.waivers]
+    marked = waivers.mark(waivers.at(accepted, as_of), done.results, done.findings, {HostName(h): g for h, g in groups.items()})
     write_rows(
         draft.folder / "results.parquet", RESULT_COLUMNS,
-        [(r.check, r.host, str(r.outcome), r.reason, r.subjects, r.failed, r.undetermined) for r in done.results],
+        [(r.check, r.host, str(r.outcome), r.reason, r.subjects, r.failed, r.undetermined, r.waived) for r in marked.results],
     )  # fmt: skip
     write_rows(
         draft.folder / "findings.parquet", FINDING_COLUMNS,
-        [(f.check, f.host, f.subject, str(f.outcome), f.reason, f.fingerprint) for f in done.findings],
+        [(f.check, f.host, f.subject, str(f.outcome), f.reason, f.fingerprint, f.waiver) for f in marked.findings],
     )  # fmt: skip
     texts = [describe(check, selection) for check in selection.checks]
-    (draft.folder / "checks.json").write_text(json.dumps(texts, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    leant_on = {name: library.references[name] for name in sorted({name for check in selection.checks for name in check.references})}
+    said = {
+        "waivers": [dataclasses.asdict(waiver) for waiver in marked.waivers],
+        "exclusions": [{"check": library.named(e.check).id, "reason": e.reason} for e in policy.exclude],
+        "references": [
+            {"name": n, "as_of": r.as_of.isoformat(), "stale": r.stale(as_of, policy.reference_days)} for n, r in leant_on.items()
+        ],
+    }
+    rows = {name: reference.for_evaluator() for name, reference in leant_on.items()}
+    for name, value in (("checks.json", texts), ("policy.json", said), ("references.json", rows)):
+        (draft.folder / name).write_text(json.dumps(value, sort_keys=True, indent=1) + "\n", encoding="utf-8")
 
 
 def describe(check: Check, selection: Selection) -> dict[str, Any]:
@@ -134,7 +163,7 @@ def describe(check: Check, selection: Selection) -> dict[str, Any]:
     params = dict(check.file.params) | selection.library.params(selection.profile).get(check.id, {})
     sources = sorted({s.id for name in check.tables for s in tables()[name].sources})
     return {
-        **text, "area": check.area, "tables": sorted(check.tables), "sources": sources,
+        **text, "area": check.area, "tables": sorted(check.tables), "references_read": sorted(check.references), "sources": sources,
         "params": selection.policy.values(check.id, params, ()),
     }  # fmt: skip
 

@@ -41,9 +41,11 @@ def verdict(report: Report, fail_on: Severity, allowed: Allowance) -> tuple[int,
     """Exit status and why: the first that fits of the design, section 6."""
     severity = {c.id: c.severity for c in report.checks}
     counted = [r for r in report.results if severity[r.check].rank <= fail_on.rank]
-    failed = sum(r.outcome is Outcome.FAIL for r in counted)
+    failed = sum(r.outcome is Outcome.FAIL and not r.waived for r in counted)
+    waived = sum(r.waived for r in counted)
+    more = f", and {number(waived)} more that waivers accept" if waived else ""
     if failed:
-        return 1, f"{count(failed, 'failure')} at or above --fail-on {fail_on}"
+        return 1, f"{count(failed, 'failure')} at or above --fail-on {fail_on}{more}"
     optional = {h.name for h in report.hosts if not h.entry.expected and not h.entry.answered}
     expected = [r for r in counted if r.outcome is not Outcome.NOTAPPLICABLE and r.host not in optional]
     unknown = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) for r in expected)
@@ -54,4 +56,5 @@ def verdict(report: Report, fail_on: Severity, allowed: Allowance) -> tuple[int,
         part = share(100 * unknown / len(expected)) if expected else "all"
         return 3, f"{count(unknown, 'result')} not known at or above --fail-on {fail_on} ({part}){hosts}, beyond --max-unknown"
     rest = f"; {number(unknown)} not known are within --max-unknown" if unknown else ""
-    return 0, f"no failure at or above --fail-on {fail_on}{rest}"
+    none = f"no failure but {number(waived)} that waivers accept" if waived else "no failure"
+    return 0, f"{none} at or above --fail-on {fail_on}{rest}"

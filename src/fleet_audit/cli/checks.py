@@ -93,7 +93,9 @@ def test(folder: Path | None, no_one_way: bool, output_format: str) -> int:
     chosen = [c for c in library.checks.values() if folder is None or c.path.resolve().is_relative_to(folder.resolve())]
     if not chosen:
         raise FleetAuditError(f"{folder}: no checks there")
-    found = [(check, examples.run(check, tables(), one_way=not no_one_way)) for check in sorted(chosen, key=lambda c: c.path)]
+    found = [
+        (check, examples.run(check, tables(), library.references, one_way=not no_one_way)) for check in sorted(chosen, key=lambda c: c.path)
+    ]
     bad = sum(bool(problems) for _, problems in found)
     if output_format == "json":
         click.echo(json.dumps([{"id": check.id, "path": str(check.path), "problems": [f"{p.label}: {p.message}" for p in problems]}

@@ -21,7 +21,8 @@ ROWS_SHOWN = 1000
 def command(statement: str, run_name: str, store_folder: Path | None, output_format: str) -> int:
     """Run STATEMENT, one SELECT, over the facts of a run. `fleet-audit facts list` shows the tables.
 
-    Beside these there are `hosts` (host, groups, expected) and `coverage` (host, tab, state, reason).
+    Beside these there are `hosts` (host, groups, expected), `coverage` (host, tab, state, reason), and the
+    reference tables `ref_...` that the run's checks lean on.
     """
     from fleet_audit import sql
     from fleet_audit.cli import _pipeline
@@ -31,11 +32,14 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
     from fleet_audit.tables import DatabaseError, Facts
 
     parsed = sql.parse(statement, types={}, lint=False)
-    known = {*tables(), *sql.BUILT_IN_TABLES, "coverage"}
+    run = _pipeline.open_store(store_folder).find(run_name, stage="evaluated")
+    references = run.document("references.json") if "references.json" in run.file.files else {}
+    known = {*tables(), *references, *sql.BUILT_IN_TABLES, "coverage"}
     if unknown := sorted(parsed.tables - known):
         raise FleetAuditError(f"no table is named {unknown[0]!r}; `fleet-audit facts list` shows them")
-    run = _pipeline.open_store(store_folder).find(run_name, stage="evaluated")
     facts = Facts.load({name: tables()[name] for name in sorted(parsed.tables & set(tables()))}, run.facts())
+    for name in sorted(parsed.tables & set(references)):
+        facts.add_reference(name, references[name]["columns"], references[name]["rows"])
     facts.connection.execute("SET max_execution_time=60000").fetchall()
     facts.lock()
     try:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waivers: which of them hold at a time, and which findings they accept.
+
+A waiver changes no result. It marks findings, which are then counted apart and passed over by the exit status.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result
+from fleet_audit.policy import WaiverFile
+
+SOON = timedelta(days=30)
+"""A waiver that ends sooner is told of."""
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A waiver as a run keeps it."""
+
+    check: CheckId
+    owner: str
+    reason: str
+    expires: str
+    """Last day on which it holds, as 2027-01-31."""
+    hosts: tuple[str, ...]
+    groups: tuple[str, ...]
+    subject: str | None
+    expired: bool
+    soon: bool
+    """It ends within 30 days."""
+    accepted: int = 0
+    """Findings that it accepts; of one that has not expired, 0 means that it is not used."""
+
+    def covers(self, finding: Finding, groups: Sequence[str]) -> bool:
+        """Whether it accepts a failing finding of a host of these groups."""
+        return (
+            not self.expired and finding.outcome is Outcome.FAIL and finding.check == self.check
+            and (not self.hosts or any(fits(pattern, finding.host) for pattern in self.hosts))
+            and (not self.groups or any(group in groups for group in self.groups))
+            and (self.subject is None or fits(self.subject, finding.subject))
+        )  # fmt: skip
+
+
+def at(files: Iterable[WaiverFile], as_of: datetime) -> list[Waiver]:
+    """The waivers of a policy at a time (naive UTC), in its order."""
+    found = []
+    for file in files:
+        end = datetime.combine(file.expires, datetime.min.time()) + timedelta(days=1)
+        found.append(
+            Waiver(CheckId(file.check), file.owner, file.reason, file.expires.isoformat(), tuple(file.hosts), tuple(file.groups),
+                   file.subject, as_of >= end, as_of < end <= as_of + SOON)
+        )  # fmt: skip
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile("".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in text), re.S)
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Whether a text fits a pattern in which `*` and `?` alone have a meaning."""
+    return _pattern(pattern).fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Results and findings with what waivers accept, and the waivers with how much that is."""
+
+    waivers: tuple[Waiver, ...]
+    results: tuple[Result, ...]
+    findings: tuple[Finding, ...]
+
+
+def mark(
+    waivers: Sequence[Waiver], results: Iterable[Result], findings: Iterable[Finding], groups: Mapping[HostName, Sequence[str]]
+) -> Marked:
+    """Give each finding the first waiver that accepts it. A result is waived if all that failed is accepted."""
+    by_check: dict[str, list[int]] = {}
+    for number, waiver in enumerate(waivers):
+        by_check.setdefault(waiver.check, []).append(number)
+    counts: Counter[int] = Counter()
+    accepted: dict[tuple[str, str], list[int | None]] = {}
+    marked = []
+    for finding in findings:
+        hit = next((n for n in by_check.get(finding.check, ()) if waivers[n].covers(finding, groups.get(finding.host, ()))), None)
+        if hit is not None:
+            counts[hit] += 1
+        if finding.outcome is Outcome.FAIL and finding.check in by_check:
+            accepted.setdefault((finding.check, finding.host), []).append(hit)
+        marked.append(finding if hit is None else replace(finding, waiver=hit))
+
+    def waived(result: Result) -> bool:
+        hits = accepted.get((result.check, result.host), [])
+        listed = all(hit is not None for hit in hits)
+        whole = result.failed <= len(hits) or any(hit is not None and waivers[hit].subject is None for hit in hits)
+        return result.outcome is Outcome.FAIL and bool(hits) and listed and whole  # not all findings of a result are kept
+
+    return Marked(
+        tuple(replace(waiver, accepted=counts[number]) for number, waiver in enumerate(waivers)),
+        tuple(replace(r, waived=True) if r.check in by_check and waived(r) else r for r in results), tuple(marked),
+    )  # fmt: skip
