@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fleet_audit.facts import tables
 from fleet_audit.facts.base import Extract
 from fleet_audit.model import Coverage, HostName, Outcome
 from fleet_audit.policy import Policy
+from fleet_audit.references import Reference
 from fleet_audit.tables import Facts
 
 AS_OF = datetime(2026, 1, 1)
@@ -64,7 +66,13 @@ def decide(folder: Path, chosen: list[Check], hosts: Mapping[str, Mapping[str, E
     facts.save(folder / "facts")
     facts.connection.close()
     names = {HostName(name): (groups or {}).get(name, ()) for name in hosts}
-    return Evaluator(folder / "facts", names, chosen, policy or Policy(), {}, AS_OF, {}, seconds).evaluate()
+    return Evaluator(folder / "facts", names, chosen, policy or Policy(), {}, AS_OF, references(), seconds).evaluate()
+
+
+@cache
+def references() -> Mapping[str, Reference]:
+    """The shipped reference tables."""
+    return checks.load(tables=tables()).references
 
 
 def outcomes(found: Evaluation) -> dict[tuple[str, str], Outcome]:

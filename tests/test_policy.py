@@ -26,6 +26,12 @@ def test_group_over_fleet_over_default(tmp_path: Path) -> None:
         ("profile: [1]\n", ":1: profile"), ("params: {}\nprofil: x\n", ":2: profil: unknown field; did you mean 'profile'?"),
         ("groups:\n  lab:\n    parms: {}\n", ":3: groups.lab.parms: unknown field; did you mean 'params'?"), ("a: [\n", "not YAML"),
         ("params: {c: {x: {y: 1}}}\n", ":1: params.c.x"), ("- 1\n", ":1"), ("groups: {g: &a {params: *a}}\n", ":1: nested deeper"),
+        ("waivers:\n  - {check: a-b, owner: kim, reason: x, expires: soon}\n", ":2: waivers.0.expires"),
+        ("waivers:\n  - {check: a-b, owner: kim, reason: x, expires: 2026-01-01T00:00:00}\n", "must be a date such as"),
+        ("waivers:\n  - {check: a-b, reason: x, expires: 2026-01-01}\n", ":2: waivers.0.owner: this field is missing"),
+        ("waivers:\n  - {check: a-b, owner: '', reason: x, expires: 2026-01-01}\n", ":2: waivers.0.owner"),
+        ("exclude: [a-b]\n", ":1: exclude.0"), ("exclude:\n  - {check: a-b}\n", ":2: exclude.0.reason: this field is missing"),
+        ("workload: [enrot]\n", ":1: workload.0"), ("reference: {maximum_day: 1}\n", "did you mean 'maximum_days'?"),
     ],
 )  # fmt: skip
 def test_errors_name_file_line_and_word(tmp_path: Path, text: str, words: str) -> None:

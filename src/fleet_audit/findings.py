@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +42,10 @@ class Posture:
     notapplicable: int = 0
     waived: int = 0
     """Those of `failed` that waivers accept."""
+
+    def __add__(self, other: Posture) -> Posture:
+        """Both counted together."""
+        return Posture(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
     def expected(self) -> int:
@@ -176,6 +180,35 @@ class Report:
             counts[{"pass": "passed", "fail": "failed"}.get(name, name)] += 1
             counts["waived"] += result.waived
         return Posture(**counts)
+
+    def breakdown(self) -> dict[str, list[tuple[str, Posture]]]:
+        """The posture of each group of hosts, area of checks, part of the ML attack surface and control, by name.
+
+        A host may be in several groups, and a check on several parts and controls: these do not add up.
+        """
+        by_check: dict[CheckId, list[Result]] = defaultdict(list)
+        by_host: dict[HostName, list[Result]] = defaultdict(list)
+        for result in self.results:
+            by_check[result.check].append(result)
+            by_host[result.host].append(result)
+        of_check = {check: self.posture(results) for check, results in by_check.items()}
+        found: dict[str, dict[str, Posture]] = {"groups": {}, "areas": {}, "surface": {}, "controls": {}}
+
+        def count(kind: str, name: str, posture: Posture) -> None:
+            found[kind][name] = found[kind].get(name, Posture()) + posture
+
+        for view in self.checks:
+            posture = of_check.get(view.id, Posture())
+            count("areas", view.area, posture)
+            for part in view.surface:
+                count("surface", part, posture)
+            for framework, numbers in view.controls.items():
+                for number in numbers:
+                    count("controls", f"{framework} {number}", posture)
+        for host in self.hosts:
+            for group in host.entry.groups:
+                count("groups", group, self.posture(by_host.get(host.name, [])))
+        return {kind: sorted(values.items()) for kind, values in found.items()}
 
     @property
     def silent(self) -> frozenset[HostName]:

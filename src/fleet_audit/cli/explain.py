@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def explanation(store: Any, run: Any, host: str, check: str) -> dict[str, Any]:
     return {
         "run": report.id, "host": host, "check": check, "title": view.title, "severity": str(view.severity),
         "outcome": str(result.outcome), "reason": result.reason, "reach": entry.entry.reach, "detail": entry.entry.detail,
-        "subjects": [{"subject": f.subject, "outcome": str(f.outcome), "reason": f.reason, "fingerprint": f.fingerprint}
+        "subjects": [{"subject": f.subject, "outcome": str(f.outcome), "reason": f.reason, "fingerprint": f.fingerprint,
+                      "waiver": None if f.waiver is None else dataclasses.asdict(report.waivers[f.waiver])}
                      for f in report.findings if f.check == check and f.host == host],
         "unknown_means": view.unknown, "rationale": view.rationale, "fix": view.fix, "query": view.query, "applies": view.applies,
         "tables": list(view.tables), "params": dict(view.params), "references": list(view.references), "evidence": sources,
@@ -77,6 +79,8 @@ def _print(value: dict[str, Any]) -> None:
         click.echo(f"  the host: {value['reach']}: {clean(value['detail'], 500)}")
     for subject in value["subjects"]:
         click.echo(f"  - {subject['outcome']}: {clean(subject['subject'], 200)}: {clean(subject['reason'], 500)}")
+        if waiver := subject["waiver"]:
+            click.echo(f"    waived until {waiver['expires']} by {clean(waiver['owner'], 100)}: {clean(waiver['reason'], 300)}")
     for label, field in (("Why", "rationale"), ("Fix", "fix"), ("Unknown", "unknown_means")):
         if value[field]:
             click.echo(f"\n{label}: {' '.join(value[field].split())}")

@@ -14,7 +14,7 @@ import importlib.resources
 import json
 import re
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -23,11 +23,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fleet_audit.findings import Action, CheckView, HostView, Posture, Report
-from fleet_audit.model import CheckId, Finding, InternalError, Outcome, Result, Severity
+from fleet_audit.model import Finding, InternalError, Outcome, Result, Severity
 from fleet_audit.report.interface import Format
 from fleet_audit.report.text import clean, count, number, share
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the packed data; the script refuses any other."""
 SURFACES = ("data", "tools", "model", "hardware", "edge", "people")
 CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.UNKNOWN: 2, Outcome.ERROR: 3, Outcome.NOTAPPLICABLE: 4}
@@ -120,7 +120,7 @@ def verdict(report: Report) -> str:
     severity = {c.id: c.severity for c in report.checks}
     for worst, failures in report.open_failures().items():
         if failures:
-            hosts = {r.host for r in report.results if r.outcome is Outcome.FAIL and severity[r.check] is worst}
+            hosts = {r.host for r in report.results if r.outcome is Outcome.FAIL and not r.waived and severity[r.check] is worst}
             verb = "is" if failures == 1 else "are"
             first = f"{count(failures, f'{worst} failure')} {verb} open on {count(len(hosts), 'host')}."
             break
@@ -181,19 +181,18 @@ def _action(action: Action, total: int) -> dict[str, Any]:
 
 def _surfaces(report: Report) -> list[dict[str, Any]]:
     """Six cells; a check may count in several."""
-    rows: dict[CheckId, list[Result]] = defaultdict(list)
-    for result in report.results:
-        rows[result.check].append(result)
-    postures = {check: report.posture(results) for check, results in rows.items()}
+    postures = dict(report.breakdown()["surface"])
+    views = {c.id: c for c in report.checks}
     cells = []
     for name in SURFACES:
-        checks = [c for c in report.checks if name in c.surface]
-        parts = [(c, postures.get(c.id, Posture())) for c in checks]
-        fields = Posture.__dataclass_fields__
-        total = Posture(**{f: sum(getattr(p, f) for _, p in parts) for f in fields})
+        total = postures.get(name, Posture())
+        failures = Counter(
+            views[r.check].severity
+            for r in report.results if r.outcome is Outcome.FAIL and not r.waived and name in views[r.check].surface
+        )  # fmt: skip
         cells.append({
-            "name": name, "checks": len(checks), "posture": total, "segments": segments(total) if total.expected else [],
-            **{str(s): sum(p.failed for c, p in parts if c.severity is s) for s in (Severity.CRITICAL, Severity.HIGH)},
+            "name": name, "checks": sum(name in c.surface for c in report.checks), "posture": total,
+            "segments": segments(total) if total.expected else [], **{str(s): failures[s] for s in (Severity.CRITICAL, Severity.HIGH)},
         })  # fmt: skip
     return cells
 
@@ -242,6 +241,8 @@ def pack(report: Report) -> bytes:
         "finding_outcome": bytes(CODES[f.outcome] for _, f in found),
         "finding_subject": _deltas(subjects(f.subject) for _, f in found),
         "finding_reason": _deltas(_finding_reason(reasons, results[row], f) for row, f in found),
+        "finding_waiver": _varints(0 if f.waiver is None else f.waiver + 1 for _, f in found),
+        "waived": _deltas(row for row, r in enumerate(results) if r.waived),
     }
     actions = report.actions()
     weight = sum(a.weight for a in actions)
@@ -249,7 +250,9 @@ def pack(report: Report) -> bytes:
         "schema": SCHEMA, "run": _run(report), "totals": _totals(report.posture()), "reasons": reasons.texts, "subjects": subjects.texts,
         "hosts": [_host(h) for h in report.hosts], "checks": [_check(c) for c in report.checks],
         "actions": [_action(a, weight) for a in actions],
-        "findings": len(found), "columns": [[name, len(column)] for name, column in columns.items()],
+        "findings": len(found), "waived_results": sum(r.waived for r in results),
+        "waivers": [f"{clean(w.owner)}, until {w.expires}: {clean(w.reason)}" for w in report.waivers],
+        "columns": [[name, len(column)] for name, column in columns.items()],
     }  # fmt: skip
     header = json.dumps(head, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode("utf-8", "backslashreplace")
     return len(header).to_bytes(4, "little") + header + b"".join(columns.values())
@@ -297,7 +300,7 @@ def _run(report: Report) -> dict[str, Any]:
 def _totals(posture: Posture) -> dict[str, int]:
     return {
         "passed": posture.passed, "failed": posture.failed, "unknown": posture.unknown, "error": posture.error,
-        "no_answer": posture.no_answer, "notapplicable": posture.notapplicable, "expected": posture.expected,
+        "no_answer": posture.no_answer, "notapplicable": posture.notapplicable, "waived": posture.waived, "expected": posture.expected,
     }  # fmt: skip
 
 

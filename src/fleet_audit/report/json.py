@@ -9,7 +9,7 @@ from typing import Any
 from fleet_audit.findings import Posture, Report
 from fleet_audit.report.interface import Format
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -22,6 +22,15 @@ def document(report: Report) -> dict[str, Any]:
             "inputs": dict(report.inputs),
         },
         "posture": posture(report.posture()),
+        "breakdown": {
+            kind: [{"name": name, **posture(value)} for name, value in values] for kind, values in report.breakdown().items()
+        },
+        "waivers": [
+            {"check": w.check, "owner": w.owner, "reason": w.reason, "expires": w.expires, "hosts": list(w.hosts), "groups": list(w.groups),
+             "subject": w.subject, "expired": w.expired, "expires_soon": w.soon, "accepted": w.accepted} for w in report.waivers
+        ],
+        "exclusions": [{"check": e.check, "reason": e.reason} for e in report.exclusions],
+        "reference_tables": [{"name": r.name, "as_of": r.as_of, "stale": r.stale} for r in report.references],
         "open_failures": {str(s): n for s, n in report.open_failures().items()},
         "not_known": [
             {"reason": c.reason, "results": c.results, "hosts": c.hosts, "checks": c.checks, "no_answer": c.silent} for c in report.causes()
@@ -44,11 +53,11 @@ def document(report: Report) -> dict[str, Any]:
         ],
         "results": [
             {"check": r.check, "host": r.host, "outcome": str(r.outcome), "reason": r.reason, "subjects": r.subjects,
-             "failed": r.failed, "undetermined": r.undetermined} for r in report.results
+             "failed": r.failed, "undetermined": r.undetermined, "waived": r.waived} for r in report.results
         ],
         "findings": [
             {"check": f.check, "host": f.host, "subject": f.subject, "outcome": str(f.outcome), "reason": f.reason,
-             "fingerprint": f.fingerprint} for f in report.findings
+             "fingerprint": f.fingerprint, "waiver": f.waiver} for f in report.findings
         ],
     }  # fmt: skip
 
@@ -57,7 +66,8 @@ def posture(value: Posture) -> dict[str, Any]:
     """A posture as a JSON value; shares in per cent, null if nothing was expected."""
     return {
         "expected": value.expected, "pass": value.passed, "fail": value.failed, "unknown": value.unknown, "error": value.error,
-        "no_answer": value.no_answer, "notapplicable": value.notapplicable, "at_least": value.at_least, "at_most": value.at_most,
+        "no_answer": value.no_answer, "notapplicable": value.notapplicable, "waived": value.waived,
+        "at_least": value.at_least, "at_most": value.at_most,
     }  # fmt: skip
 
 

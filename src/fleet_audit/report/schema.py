@@ -26,19 +26,31 @@ def _one_of(words: Any, description: str) -> dict[str, Any]:
     return {"enum": [str(word) for word in words], "description": description}
 
 
+_POSTURE: dict[str, Any] = {
+    "expected": {**_COUNT, "description": "The denominator: all but notapplicable; results of silent hosts count"},
+    "pass": _COUNT, "fail": _COUNT, "unknown": _COUNT, "error": _COUNT, "no_answer": _COUNT, "notapplicable": _COUNT,
+    "waived": {**_COUNT, "description": "Those of `fail` that waivers accept"},
+    "at_least": {**_SHARE, "description": "Per cent shown to pass; null if nothing was expected"},
+    "at_most": {**_SHARE, "description": "Per cent not shown to fail; null if nothing was expected"},
+}  # fmt: skip
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "fleet-audit report",
     "description": "Every selected host and check has exactly one result, hosts without an answer included.",
     **_object(
-        schema_version={"const": 1},
+        schema_version={"const": 2},
         run=_object(id=_TEXT, version=_TEXT, started_at=_TEXT, as_of=_TEXT, program_sha256=_TEXT, evidence_of=_TEXT, inputs={"type": "object"}),
-        posture=_object(
-            expected={**_COUNT, "description": "The denominator: all but notapplicable; results of silent hosts count"},
-            fail=_COUNT, unknown=_COUNT, error=_COUNT, no_answer=_COUNT, notapplicable=_COUNT,
-            at_least={**_SHARE, "description": "Per cent shown to pass; null if nothing was expected"},
-            at_most={**_SHARE, "description": "Per cent not shown to fail; null if nothing was expected"}, **{"pass": _COUNT},
+        posture=_object(**_POSTURE),
+        breakdown=_object(
+            groups=_list(name=_TEXT, **_POSTURE), areas=_list(name=_TEXT, **_POSTURE), surface=_list(name=_TEXT, **_POSTURE),
+            controls=_list(name=_TEXT, **_POSTURE),
         ),
+        waivers=_list(
+            check=_TEXT, owner=_TEXT, reason=_TEXT, expires=_TEXT, hosts=_TEXTS, groups=_TEXTS, subject=_MAYBE, expired={"type": "boolean"},
+            expires_soon={"type": "boolean"}, accepted={**_COUNT, "description": "Findings that it accepts"},
+        ),
+        exclusions=_list(check=_TEXT, reason=_TEXT),
+        reference_tables=_list(name=_TEXT, as_of=_TEXT, stale={"type": "boolean"}),
         open_failures=_object(**{str(s): _COUNT for s in Severity}),
         not_known=_list(reason=_TEXT, results=_COUNT, hosts=_COUNT, checks=_COUNT, no_answer={"type": "boolean"}),
         actions=_list(title=_TEXT, role=_MAYBE, disruption=_MAYBE, checks=_TEXTS, hosts=_COUNT, failures=_COUNT, critical=_COUNT, weight=_COUNT),
@@ -54,11 +66,11 @@ SCHEMA: dict[str, Any] = {
         ),
         results=_list(
             check=_TEXT, host=_TEXT, outcome=_one_of(Outcome, "The one outcome of the check on the host"), reason=_TEXT, subjects=_COUNT,
-            failed=_COUNT, undetermined=_COUNT,
+            failed=_COUNT, undetermined=_COUNT, waived={"type": "boolean", "description": "It failed, and waivers accept all of it"},
         ),
         findings=_list(
             check=_TEXT, host=_TEXT, subject=_TEXT, outcome=_one_of(("fail", "unknown", "error"), "Of the subject"),
-            reason=_TEXT, fingerprint=_TEXT,
+            reason=_TEXT, fingerprint=_TEXT, waiver={"type": ["integer", "null"], "minimum": 0, "description": "Place in `waivers`"},
         ),
     ),
 }  # fmt: skip

@@ -21,7 +21,15 @@ def render(report: Report) -> bytes:
 
 def text(report: Report, width: int = WIDTH) -> str:
     """The summary; a wider terminal widens titles and reasons, not the bars."""
-    blocks = [_head(report), _bar(report.posture()), _open(report), _actions(report, width), _unknown(report, width), _cost(report)]
+    blocks = [
+        _head(report),
+        _bar(report.posture()),
+        _open(report),
+        _accepted(report),
+        _actions(report, width),
+        _unknown(report, width),
+        _cost(report),
+    ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -74,6 +82,28 @@ def _open(report: Report) -> str:
     not_known = report.posture().not_known
     zero = f"   ({number(not_known)} not known)" if not any(failures.values()) and not_known else ""
     return f"  Open    {shown}{zero}"
+
+
+def _accepted(report: Report) -> str:
+    """Waivers, exclusions and old reference tables: what a person has decided, or must."""
+    lines = []
+    if report.waivers:
+        findings = sum(w.accepted for w in report.waivers)
+        parts = [f"{count(findings, 'finding')} accepted, {count(report.posture().waived, 'failure')} with them"]
+        for number_, words in (
+            (sum(w.soon for w in report.waivers), "end within 30 days"), (sum(w.expired for w in report.waivers), "expired"),
+            (sum(not w.expired and not w.accepted for w in report.waivers), "not used"),
+        ):  # fmt: skip
+            parts += [f"{number(number_)} {words}"] if number_ else []
+        lines.append(f"  Waivers {'; '.join(parts)}")
+    if report.exclusions:
+        lines.append(f"  Left out by the policy: {_fit(', '.join(e.check for e in report.exclusions), WIDTH - 26)}")
+    lines += [
+        f"  The reference table {clean(r.name)} of {clean(r.as_of)} is too old: what leans on it is unknown"
+        for r in report.references
+        if r.stale
+    ]
+    return "\n".join(lines)
 
 
 def _actions(report: Report, width: int) -> str:

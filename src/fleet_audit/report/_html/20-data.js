@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Unpacking: base64, raw DEFLATE, a JSON header, then columns of bytes and varints.
 
-const SCHEMA = 1;
+const SCHEMA = 2;
 const PASS = 0, FAIL = 1, UNKNOWN = 2, ERROR = 3, NA = 4, SILENT = 5;
 let D = null;   // the data, once it is unpacked
 
@@ -51,18 +51,21 @@ function decode(bytes) {
   }
   const row = deltas("finding_row"), subject = deltas("finding_subject"), why = deltas("finding_reason");
   d.finding_outcome = columns.get("finding_outcome");
+  const waiver = reader("finding_waiver"), waived = deltas("waived");
+  d.waived = new Uint8Array(total); d.finding_waiver = new Int32Array(d.findings);
+  for (let i = 0; i < d.waived_results; i++) d.waived[waived()] = 1;
   d.finding_subject = new Int32Array(d.findings); d.finding_reason = new Int32Array(d.findings);
   d.first = new Int32Array(total + 1).fill(-1); d.many = new Uint32Array(total);
   for (let i = 0; i < d.findings; i++) {
     const r = row();
-    d.finding_subject[i] = subject(); d.finding_reason[i] = why();
+    d.finding_subject[i] = subject(); d.finding_reason[i] = why(); d.finding_waiver[i] = waiver() - 1;
     if (d.first[r] < 0) d.first[r] = i;
     d.many[r]++;
   }
   return index(d);
 }
 
-const empty = () => ({ passed: 0, failed: 0, unknown: 0, error: 0, na: 0, noanswer: 0, expected: 0, worst: [0, 0, 0, 0, 0] });
+const empty = () => ({ passed: 0, failed: 0, waived: 0, unknown: 0, error: 0, na: 0, noanswer: 0, expected: 0, worst: [0, 0, 0, 0, 0] });
 const FIELDS = ["passed", "failed", "unknown", "error", "na", "noanswer"];
 
 /** Counts for each host, check and for all; groups; names to places. The one function that counts here. */
@@ -81,7 +84,7 @@ function index(d) {
     const rank = d.checks[c].rank;
     for (let j = 0; j < d.H; j++, i++) {
       const code = d.outcome[i], field = FIELDS[code];
-      for (const to of [d.all, d.perHost[j], d.perCheck[c]]) { to[field]++; if (code !== NA) to.expected++; if (code === FAIL) to.worst[rank]++; }
+      for (const to of [d.all, d.perHost[j], d.perCheck[c]]) { to[field]++; if (code !== NA) to.expected++; if (d.waived[i]) to.waived++; else if (code === FAIL) to.worst[rank]++; }
     }
   }
   return d;

@@ -9,7 +9,7 @@ function cells() {
   const A = D.areas.length, worst = new Uint8Array(D.H * A).fill(7), unsure = new Uint8Array(D.H * A), at = D.checks.map((c) => D.areas.indexOf(c.area));
   for (let c = 0, i = 0; c < D.C; c++) for (let j = 0; j < D.H; j++, i++) {
     const k = j * A + at[c], code = D.outcome[i];
-    if (code === FAIL) { const v = 1 + D.checks[c].rank; if (worst[k] === 0 || worst[k] > v) worst[k] = v; }
+    if (code === FAIL) { const v = D.waived[i] ? 5 : 1 + D.checks[c].rank; if (worst[k] === 0 || worst[k] > v) worst[k] = v; }
     else if (code === UNKNOWN || code === ERROR) { unsure[k] = 1; if (worst[k] === 7 || worst[k] === 0) worst[k] = 6; }
     else if (code === PASS && worst[k] === 7) worst[k] = 0;
   }

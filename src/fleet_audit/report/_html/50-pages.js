@@ -62,7 +62,7 @@ document.addEventListener("toggle", (e) => { const box = e.target.open && e.targ
 /** What one result found: subjects with their reasons, 20 first. */
 function subjects(row, host, check) {
   const first = D.first[row], many = D.many[row], items = h("ul", { class: "subjects" }), out = [];
-  const make = (i) => h("li", { class: OUTCOMES[D.finding_outcome[first + i]] }, h("b", {}, told(D.subjects[D.finding_subject[first + i]] || "the whole host", 200)), " ", told(D.reasons[D.finding_reason[first + i]] || "", 600));
+  const make = (i) => h("li", { class: OUTCOMES[D.finding_outcome[first + i]] }, h("b", {}, told(D.subjects[D.finding_subject[first + i]] || "the whole host", 200)), " ", told(D.reasons[D.finding_reason[first + i]] || "", 600), D.finding_waiver[first + i] < 0 ? null : h("span", { class: "dim line" }, "Waived by ", told(D.waivers[D.finding_waiver[first + i]], 300)));
   if (many) out.push(items, chunked(items, make, many, 20, "finding"));
   const all = D.failed_of[row] + D.undetermined_of[row];
   if (all > many && many) out.push(h("p", { class: "dim small" }, `${num(many)} of ${num(all)} subjects are kept in the run.`));
