@@ -51,6 +51,12 @@ def test_the_policy_beside_the_inventory_is_found(tmp_path: Path) -> None:
         policy.find(str(tmp_path / "other.yaml"), None)
 
 
+def test_on_is_a_word_and_a_key_with_nothing_under_it_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("params:\n  # nothing yet\ndata: [{path: /data, on: n1}]\n")
+    found = policy.load(tmp_path / "p.yaml")
+    assert found.data[0].on == "n1" and found.params == {} and found.folders("n2") == ()
+
+
 def test_an_empty_policy_is_the_default(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("# nothing yet\n")
     assert policy.load(tmp_path / "p.yaml").profile == "baseline"

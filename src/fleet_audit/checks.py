@@ -61,6 +61,7 @@ class CheckFile(BaseModel):
     query: Annotated[Text, Field(description="SELECT host, <text> AS subject, <boolean> AS pass, <text> AS reason")]
     none: Annotated[Literal["pass", "fail", "unknown"], Field(description="The result of an applicable host without a row")]
     none_because: Annotated[Text | None, Field(description="The reason of that result")] = None
+    learn: Annotated[dict[str, Text], Field(description="Parameter -> SELECT host, value: what `policy init --learn` proposes for it")] = {}
     remediation: Remediation | None = None
     references: Annotated[list[Text], Field(min_length=1, description="Addresses of what it rests on, with the date read")]
     examples: Annotated[list[dict[str, Any]], Field(min_length=2, description="Run as tests; result, coverage, hosts, and tables")]
@@ -309,6 +310,10 @@ def load_check(path: Path, known: frozenset[str]) -> Check:
     used = query.parameters | (applies.parameters if applies else frozenset())
     if unused := set(file.params) - used:
         raise document.error(("params", sorted(unused)[0]), "no SQL names this parameter")
+    for name, text in file.learn.items():
+        if not isinstance(file.params.get(name), list):
+            raise document.error(("learn", name), "no parameter is a list of this name")
+        _statement(document, f"learn.{name}", text, {}, known, {"host", "value"})
     for index, example in enumerate(file.examples):
         _example(document, index, example, known, file)
     return Check(CheckId(file.id), path.parent.name, file, path, query, applies)

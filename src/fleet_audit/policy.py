@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fleet_audit import yamlfile
 from fleet_audit.model import DataFolder, FleetAuditError
@@ -104,6 +104,12 @@ class PolicyFile(BaseModel):
     data: Annotated[list[DataFile], Field(description="Folders of data, checkpoints and models", max_length=64)] = []
     reference: ReferenceFile = ReferenceFile()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_under_a_key(cls, value: Any) -> Any:
+        """A key with nothing under it, or with comments alone, is as if it were not there."""
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -136,6 +142,20 @@ class Policy:
             if name in groups:
                 found |= params.get(check, {})
         return found
+
+    def origin(
+        self, check: str, name: str, default: Parameter, profile: Mapping[str, Parameter], groups: Sequence[str]
+    ) -> tuple[Parameter, str]:
+        """A parameter's value for a host of these groups, and where it comes from."""
+        value, where = default, "default"
+        if name in profile:
+            value, where = profile[name], "profile"
+        if name in self.params.get(check, {}):
+            value, where = self.params[check][name], "policy"
+        for group, params in self.groups.items():
+            if group in groups and name in params.get(check, {}):
+                value, where = params[check][name], f"policy, group {group}"
+        return value, where
 
     def runs(self, groups: Sequence[str]) -> list[str]:
         """What a host of these groups runs, by what the policy declares."""

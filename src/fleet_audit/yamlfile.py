@@ -91,7 +91,8 @@ def _build(loader: Any, node: Any, place: Place, lines: dict[Place, int], path: 
         found: dict[Any, Any] = {}
         own: set[Any] = set()
         for key_node, value_node, merged in _pairs(loader, node):
-            key = loader.construct_object(key_node, deep=True)
+            word = key_node.tag == "tag:yaml.org,2002:bool"  # `on:` is a word, whatever YAML 1.1 says
+            key = key_node.value if word else loader.construct_object(key_node, deep=True)
             if not isinstance(key, str | int):
                 raise FleetAuditError(f"{path}:{key_node.start_mark.line + 1}: a key must be a word, not {key!r}")
             if key in own:
