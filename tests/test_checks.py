@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fleet_audit.checks import CheckFile
 from fleet_audit.facts import tables
 from fleet_audit.model import FleetAuditError
 
+from .conftest import Cli
 from .factory import make_check, write_check
 
 SHIPPED = sorted(p for p in content.folder("checks").rglob("*.yaml") if p.parent.name not in ("profiles", "reference"))
@@ -133,3 +135,27 @@ def test_the_json_schema_accepts_every_shipped_check() -> None:
     validator = jsonschema.Draft202012Validator(CheckFile.model_json_schema())
     for path in SHIPPED:
         assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
+
+
+@pytest.mark.slow
+def test_a_new_check_is_one_that_holds(fleet_audit: Cli, tmp_path: Path) -> None:
+    made = fleet_audit("checks", "new", "sysctls-are-good", tmp_path / "mine/kernel", "--table", "sysctls")
+    assert made.returncode == 0 and "sysctls-are-good.yaml" in made.stdout
+    assert fleet_audit("checks", "test", tmp_path / "mine").stdout.strip() == "1 of 1 checks hold"
+    again = fleet_audit("checks", "new", "sysctls-are-good", tmp_path / "mine/kernel")
+    assert again.returncode == 2 and "there already" in again.stderr
+    for wrong, words in ((["Bad", "."], "id: String should match"), (["a-b", ".", "--table", "nothing"], "no table is named 'nothing'")):
+        done = fleet_audit("checks", "new", wrong[0], tmp_path / wrong[1], *wrong[2:])
+        assert done.returncode == 2 and words in done.stderr
+    assert not (tmp_path / "Bad.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_pack_of_fifty_checks_is_tried_within_seconds(fleet_audit: Cli, tmp_path: Path) -> None:
+    for number in range(50):
+        fields = {"query": GOOD, "examples": [{"result": "pass", "packages": [{"arch": "x"}]}, {"result": "fail", "packages": [{"arch": "y"}]}]}
+        write_check(tmp_path / "pack", f"check-number-{number}", none="pass", **fields)
+    begin = time.monotonic()
+    done = fleet_audit("checks", "test", tmp_path / "pack")
+    assert "50 of 50 checks hold" in done.stdout, done.stdout
+    assert time.monotonic() - begin < 30, "5 s on an idle machine; this is no timed test"

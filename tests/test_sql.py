@@ -51,6 +51,8 @@ REFUSED = [
     ("SELECT current_setting('threads')", "not allowed"),
     ("SELECT x / 2 FROM os", "not allowed"),
     ("SELECT x::INTEGER FROM os", "TRY_CAST"),
+    ("SELECT host FROM os WHERE id = NULL", "use IS NULL"),
+    ("SELECT host, NULL <> id AS pass FROM os", "use IS NULL"),
     ("SELECT host FROM os WHERE x NOT IN (SELECT y FROM k)", "NOT EXISTS"),
     ("SELECT host FROM os LIMIT 3", "LIMIT"),
     ("SELECT string_agg(x, ',') FROM os", "ORDER BY"),

@@ -256,6 +256,12 @@ class _Walker:
             name = node["type_expr"].get("type_name", "").upper()
             if name not in ("VARCHAR", "TEXT", "STRING"):
                 raise SqlError("CAST raises for a hostile value: use TRY_CAST")
+        if (
+            kind == "COMPARISON"
+            and node["type"] in ("COMPARE_EQUAL", "COMPARE_NOTEQUAL")
+            and any(map(_is_null, (node["left"], node["right"])))
+        ):
+            raise SqlError("a comparison with NULL is always NULL: use IS NULL or IS NOT NULL")
         if kind == "OPERATOR" and node["type"] in ("OPERATOR_NOT", "COMPARE_NOT_IN"):
             for child in node["children"]:
                 if child["class"] == "SUBQUERY" and child["subquery_type"] == "ANY":
@@ -289,6 +295,10 @@ class _Walker:
 
     def _edit(self, node: dict[str, Any], new: str) -> None:
         self.edits.append((node["query_location"], node["query_location_length"], new))
+
+
+def _is_null(node: dict[str, Any]) -> bool:
+    return bool(node["class"] == "CONSTANT" and node["literal"]["kind"] == "NULL_LITERAL")
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

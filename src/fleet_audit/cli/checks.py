@@ -76,6 +76,76 @@ def show(check: str, check_folders: tuple[Path, ...], output_format: str) -> int
     return 0
 
 
+SKELETON = """id: {id}
+title: The desired state as a sentence
+severity: medium                    # critical, high, medium, low or info: the harm if the state does not hold
+surface: [tools]                    # of data, tools, model, hardware, edge, people
+rationale: Why it matters on a training fleet.
+fix: What a person does about a failure.
+controls: {{nist-800-53: [CM-6]}}
+profiles: [{profile}]
+# params: {{allowed: []}}             # written $allowed in SQL; the policy sets them for the fleet or a group
+# applies: SELECT host, <boolean> AS applies FROM os
+#
+# {table}: {doc}
+{columns}
+query: >
+  SELECT host, {subject} AS subject, {subject} IS DISTINCT FROM 'what is wrong' AS pass,
+         {subject} || ' is there' AS reason
+  FROM {table}
+none: pass                          # an applicable host without a row: pass, fail or unknown
+none_because: There is nothing of the kind
+references: ["https://example.org/manual (read {today})"]
+examples:
+  - {{result: pass, {table}: [{{{subject}: good}}]}}
+  - {{result: fail, {table}: [{{{subject}: what is wrong}}]}}
+  - {{result: pass, {table}: []}}
+  - {{result: unknown, coverage: {{{table}: none}}, {table}: []}}
+"""
+
+
+@command.command()
+@click.argument("id_", metavar="ID")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--table", default="packages", show_default=True, metavar="NAME", help="The table that it decides on; `facts list` shows them."
+)
+@click.option("--profile", default="baseline", show_default=True, metavar="NAME", help="The profile that selects it.")
+def new(id_: str, folder: Path, table: str, profile: str) -> int:
+    """Write FOLDER/ID.yaml, a check to fill in: the folder's name is its area. `checks test FOLDER` tries it."""
+    from datetime import UTC, datetime
+
+    from fleet_audit.checks import load_check
+    from fleet_audit.facts import tables
+    from fleet_audit.model import FleetAuditError
+
+    if table not in tables():
+        raise FleetAuditError(f"no table is named {table!r}; `fleet-audit facts list` shows them")
+    found = tables()[table]
+    subject = next((c.name for c in found.columns if c.type == "VARCHAR"), None)
+    if subject is None:
+        raise FleetAuditError(f"{table} has no column of text to name a subject by; write the check by hand")
+    columns = "\n".join(f"#   {c.name} {c.type}{' (NULL: not determined)' if c.nullable else ''}: {c.doc}" for c in found.columns)
+    text = SKELETON.format(id=id_, profile=profile, table=table, doc=" ".join(found.doc.split()), columns=columns, subject=subject,
+                           today=datetime.now(UTC).date())  # fmt: skip
+    path = folder / f"{id_}.yaml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise FleetAuditError(f"{path}: it is there already") from None
+    except OSError as error:
+        raise FleetAuditError(f"{path}: {error.strerror}") from None
+    try:
+        load_check(path, frozenset(tables()))
+    except FleetAuditError:
+        path.unlink()  # the id is none
+        raise
+    click.echo(f"{path}: fill it in, then run `fleet-audit checks test {folder}`")
+    return 0
+
+
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--no-one-way", is_flag=True, help="Leave out the tests that take evidence away.")
