@@ -153,7 +153,10 @@ def test_a_new_check_is_one_that_holds(fleet_audit: Cli, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_pack_of_fifty_checks_is_tried_within_seconds(fleet_audit: Cli, tmp_path: Path) -> None:
     for number in range(50):
-        fields = {"query": GOOD, "examples": [{"result": "pass", "packages": [{"arch": "x"}]}, {"result": "fail", "packages": [{"arch": "y"}]}]}
+        fields = {
+            "query": GOOD,
+            "examples": [{"result": "pass", "packages": [{"arch": "x"}]}, {"result": "fail", "packages": [{"arch": "y"}]}],
+        }
         write_check(tmp_path / "pack", f"check-number-{number}", none="pass", **fields)
     begin = time.monotonic()
     done = fleet_audit("checks", "test", tmp_path / "pack")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,6 +161,10 @@ class Library:
         for name in family:
             chosen -= {self.named(i).id for i in self.profiles[name].exclude}
         return sorted((self.checks[i] for i in chosen), key=lambda c: c.id)
+
+    def extended(self, checks: Iterable[Check]) -> Library:
+        """With more checks, as a policy asks for them."""
+        return replace(self, checks={**self.checks, **{check.id: check for check in checks}})
 
     def named(self, name: str) -> Check:
         """A check by its id or a former one."""

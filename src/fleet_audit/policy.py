@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fleet_audit import yamlfile
-from fleet_audit.model import DataFolder, FleetAuditError
+from fleet_audit.model import DataFolder, FleetAuditError, Severity
 
 Parameter = bool | int | float | str | list[int] | list[str]
 Params = Mapping[str, Mapping[str, Parameter]]
@@ -66,6 +66,20 @@ class WaiverFile(BaseModel):
     subject: Annotated[str | None, Field(description="The finding's subject, `*` and `?` allowed; none: all")] = None
 
 
+class PeerFile(BaseModel):
+    """Hosts of a group must be alike in a column of a table."""
+
+    model_config = _STRICT
+    table: Annotated[str, Field(description="A table of facts")]
+    value: Annotated[str, Field(description="The column that must be the same")]
+    key: Annotated[
+        str | None, Field(description="The column that tells rows apart, such as a package's name; none: the table has one row")
+    ] = None
+    only: Annotated[list[str], Field(description="Values of the key that are compared; none: all")] = []
+    groups: Annotated[list[str], Field(description="Inventory groups that are meant to be alike; none: all")] = []
+    severity: Severity = Severity.MEDIUM
+
+
 class ReferenceFile(BaseModel):
     """How old the shipped reference tables may be."""
 
@@ -102,6 +116,7 @@ class PolicyFile(BaseModel):
     exclude: Annotated[list[ExclusionFile], Field(description="Checks that are left out, each with a reason")] = []
     waivers: Annotated[list[WaiverFile], Field(description="What is wrong and accepted for a while", max_length=10_000)] = []
     data: Annotated[list[DataFile], Field(description="Folders of data, checkpoints and models", max_length=64)] = []
+    peers: Annotated[list[PeerFile], Field(description="What must be the same on all hosts of a group", max_length=100)] = []
     reference: ReferenceFile = ReferenceFile()
 
     @model_validator(mode="before")
@@ -125,6 +140,7 @@ class Policy:
     include: tuple[str, ...] = ()
     exclude: tuple[ExclusionFile, ...] = ()
     waivers: tuple[WaiverFile, ...] = ()
+    peers: tuple[PeerFile, ...] = ()
     reference_days: int = 120
     """Days after which a reference table is too old."""
     path: Path | None = None
@@ -177,13 +193,13 @@ def parse(data: bytes, path: Path) -> Policy:
     try:
         file = PolicyFile.model_validate(document.value if document.value is not None else {})
     except ValidationError as error:
-        models = (PolicyFile, GroupFile, DataFile, ExclusionFile, WaiverFile, ReferenceFile)
+        models = (PolicyFile, GroupFile, DataFile, ExclusionFile, WaiverFile, PeerFile, ReferenceFile)
         known = {name for model in models for name in model.model_fields}
         raise document.invalid(error, known) from None
     return Policy(
         file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
         tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
-        tuple(file.include), tuple(file.exclude), tuple(file.waivers), file.reference.maximum_days, path,
+        tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.reference.maximum_days, path,
         data.decode("utf-8", "replace"),
     )  # fmt: skip
 

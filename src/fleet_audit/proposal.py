@@ -45,6 +45,10 @@ profile: {profile}
 # waivers:
 #   - {{check: some-check, owner: who answers for it, reason: why, expires: {expires}, groups: [lab]}}
 
+# What must be the same on all hosts of a group: any column of any table (`fleet-audit facts list`).
+# peers:
+#   - {{table: packages, key: name, value: version, only: [openssl, openssh-server], groups: [train]}}
+
 # Days after which reference tables (ends of support, minimum versions) are too old to be leaned on.
 reference: {{maximum_days: 120}}
 

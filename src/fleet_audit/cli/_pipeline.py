@@ -35,10 +35,11 @@ class Selection:
 
 def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Sequence[Path]) -> Selection:
     """Load checks, and check every name and value in the policy."""
-    from fleet_audit import checks
+    from fleet_audit import checks, peers
     from fleet_audit.facts import tables
 
-    library = checks.load(folders, tables=tables())
+    asked = peers.checks(chosen, tables())
+    library = checks.load(folders, tables=tables()).extended(asked)
     where = str(chosen.path) if chosen.path else "policy"
     for number, waiver in enumerate(chosen.waivers):
         _known(library, waiver.check, where, f"waivers.{number}.check")
@@ -51,7 +52,7 @@ def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Se
             checks.check_params(library.named(name), values, where)
     name = profile or chosen.profile
     gone = {library.named(exclusion.check).id for exclusion in chosen.exclude}
-    picked = {c.id: c for c in (*library.select(name, only), *(() if only else map(library.named, chosen.include)))}
+    picked = {c.id: c for c in (*library.select(name, only), *(() if only else (*map(library.named, chosen.include), *asked)))}
     selected = tuple(picked[id_] for id_ in sorted(picked) if only or id_ not in gone)
     if not selected:
         raise FleetAuditError(f"the profile {name!r} selects no check")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`peers:` of a policy: what must be the same on all hosts of a group, for any table and column (synthetic fleets)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet_audit import peers
+from fleet_audit.evaluate import Evaluation
+from fleet_audit.facts import tables
+from fleet_audit.model import Coverage, FleetAuditError, Outcome
+from fleet_audit.policy import PeerFile, Policy
+
+from .factory import decide, rows
+
+PACKAGES = PeerFile(table="packages", key="name", value="version")
+KERNEL = PeerFile(table="kernel_running", value="release")
+
+
+def fleet(
+    folder: Path, entry: PeerFile, given: dict[str, dict[str, str | None]], coverage: dict[str, Coverage] | None = None
+) -> Evaluation:
+    """A group `g` of hosts with these packages, or kernels under the name `release`."""
+    hosts = {}
+    for host, values in given.items():
+        state = (coverage or {}).get(host, Coverage.COMPLETE)
+        if entry.table == "packages":
+            found = rows("packages", *({"name": n, "version": v} for n, v in values.items()), coverage=state)
+        else:
+            found = rows("kernel_running", values, coverage=state)
+        hosts[host] = {entry.table: found}
+    policy = Policy(peers=(entry,))
+    return decide(folder, peers.checks(policy, tables()), hosts, policy=policy, groups=dict.fromkeys(given, ("g",)))
+
+
+def told(found: Evaluation) -> dict[str, str]:
+    return {r.host: str(r.outcome) for r in found.results}
+
+
+def test_a_version_that_differs_and_a_package_that_no_peer_has(tmp_path: Path) -> None:
+    alike = {"ssl": "3.0", "bash": "5.2"}
+    given = {f"n{i}": dict(alike) for i in range(6)} | {
+        "old": {"ssl": "2.0", "bash": "5.2"},
+        "more": {**alike, "xmrig": "6"},
+        "less": {"ssl": "3.0"},
+    }
+    found = fleet(tmp_path, PACKAGES, given)
+    assert told(found) == {n: ("fail" if n in ("old", "more", "less") else "pass") for n in given}
+    assert {(f.host, f.subject, f.reason) for f in found.findings} == {
+        ("old", "g: ssl", "ssl is 2.0; 8 hosts of the group have 3.0 (9 of 9 compared)"),
+        ("more", "g: xmrig", "xmrig is 6; 8 hosts of the group have none (9 of 9 compared)"),
+        ("less", "g: bash", "bash is none; 8 hosts of the group have 5.2 (9 of 9 compared)"),
+    }
+    some = fleet(tmp_path / "some", PACKAGES.model_copy(update={"only": ["bash"]}), given)
+    assert [r.host for r in some.results if r.outcome is Outcome.FAIL] == ["less"]
+
+
+def test_a_table_of_one_row_needs_no_key(tmp_path: Path) -> None:
+    given = {f"n{i}": {"release": "6.8"} for i in range(5)} | {"old": {"release": "6.5"}}
+    found = fleet(tmp_path, KERNEL, given)
+    assert told(found) == {**dict.fromkeys((f"n{i}" for i in range(5)), "pass"), "old": "fail"}
+
+
+def test_lost_hosts_make_no_majority_and_few_hosts_none(tmp_path: Path) -> None:
+    given = {f"n{i}": {"a": "1"} for i in range(3)} | {"old": {"a": "2"}, "dark": {}, "dim": {}}
+    found = fleet(tmp_path, PACKAGES, given, {"dark": Coverage.NONE, "dim": Coverage.PARTIAL})
+    assert set(told(found).values()) == {"unknown"}, "3 of 6 expected hosts are no majority of 60 %"
+    few = fleet(tmp_path / "few", PACKAGES, {f"n{i}": {"a": str(i)} for i in range(4)})
+    assert set(told(few).values()) == {"unknown"}
+    assert all("too few hosts to compare" in r.reason for r in few.results)
+
+
+def test_what_is_not_determined_is_no_vote(tmp_path: Path) -> None:
+    kernel = {f"n{i}": {"signature": "6.8.0-60.63"} for i in range(6)} | {"mute": {"signature": None}}
+    found = fleet(tmp_path, PeerFile(table="kernel_running", value="signature"), kernel)
+    assert told(found)["mute"] == "unknown" and told(found)["n0"] == "pass"
+
+
+@pytest.mark.parametrize(("entry", "words"), [
+    ({"table": "package", "value": "version"}, "peers.0.table: no table is named 'package'; did you mean 'packages'?"),
+    ({"table": "packages", "value": "versions"}, "peers.0.value: packages has no column 'versions'; did you mean 'version"),
+    ({"table": "packages", "value": "version", "key": "nam"}, "peers.0.key: packages has no column 'nam'; did you mean 'name'?"),
+])  # fmt: skip
+def test_names_that_there_are_not(entry: dict[str, str], words: str) -> None:
+    with pytest.raises(FleetAuditError) as caught:
+        peers.checks(Policy(peers=(PeerFile(**entry),), path=Path("p.yaml")), tables())  # type: ignore[arg-type]
+    assert words in str(caught.value) and str(caught.value).startswith("p.yaml")
+
+
+def test_the_template_holds_for_every_table_and_column() -> None:
+    for name, table in tables().items():
+        for column in table.columns[:3]:
+            (check,) = peers.checks(Policy(peers=(PeerFile(table=name, key=table.columns[0].name, value=column.name),)), tables())
+            assert check.tables == {name}
