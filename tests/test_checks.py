@@ -162,3 +162,12 @@ def test_a_pack_of_fifty_checks_is_tried_within_seconds(fleet_audit: Cli, tmp_pa
     done = fleet_audit("checks", "test", tmp_path / "pack")
     assert "50 of 50 checks hold" in done.stdout, done.stdout
     assert time.monotonic() - begin < 30, "5 s on an idle machine; this is no timed test"
+
+
+def test_no_two_checks_decide_the_same() -> None:
+    seen: dict[str, str] = {}
+    for check in LIBRARY.checks.values():
+        words = " ".join(f"{check.file.applies} | {check.file.query} | {sorted(check.file.params.items())}".lower().split())
+        assert seen.setdefault(words, check.id) == check.id, f"{check.id} and {seen[words]}"
+    titles = [check.file.title.lower() for check in LIBRARY.checks.values()]
+    assert len(set(titles)) == len(titles)
