@@ -68,7 +68,7 @@ def _fleet(folder: Path, count: int, folders: list[Path], rounds: int) -> tuple[
     for _ in range(rounds):
         evaluator = Evaluator(
             folder / f"facts-{count}", {HostName(h): g for h, g in groups.items()}, chosen, Policy(), library.params("baseline"),
-            datetime(2026, 11, 24), seconds_per_check=PATIENCE,
+            datetime(2026, 11, 24), library.references, seconds_per_check=PATIENCE,
         )  # fmt: skip
         done, cost = _timed(evaluator.evaluate)
         took.append(cost)
