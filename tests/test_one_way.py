@@ -71,7 +71,9 @@ def test_taking_a_source_away_turns_results_into_unknown_and_nothing_else(node: 
     facts.finish()
     facts.save(tmp_path / "facts")
     chosen = [c for c in library.checks.values() if c.file.scope == "host"]
-    done = Evaluator(tmp_path / "facts", {HostName(n): ("g",) for n in variants}, chosen, Policy(), {}, AS_OF, library.references).evaluate()
+    done = Evaluator(
+        tmp_path / "facts", {HostName(n): ("g",) for n in variants}, chosen, Policy(), {}, AS_OF, library.references
+    ).evaluate()
     wanted = {r.check: r for r in done.results if r.host == "whole"}
     assert Outcome.ERROR not in {r.outcome for r in done.results}
     wrong = [

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,9 @@ from fleet_audit.references import LIST, LIST_COLUMNS, Reference
 
 SECONDS_PER_CHECK = 20.0
 START_SECONDS = 120.0
+PROCESS_CAP = 4
+RESULTS_PER_PROCESS = 50_000
+"""Results that pay for a further process, which loads the facts again."""
 ATTEMPT_CAP = 200
 """Evaluator processes that isolating broken hosts may take."""
 
@@ -99,8 +103,21 @@ class Evaluator:
     # One evaluator process
 
     def _attempt(self, checks: Sequence[str], hosts: Sequence[HostName]) -> _Attempt:
-        """Run checks on some hosts; a process that is killed over one of them is followed by another for the rest."""
-        done, todo = _Attempt(), list(checks)
+        """Run checks on some hosts, in as many processes as pay for themselves."""
+        done = _Attempt()
+        count = min(os.cpu_count() or 1, PROCESS_CAP, 1 + len(checks) * len(hosts) // RESULTS_PER_PROCESS)
+        shares = [share for part in range(count) if (share := list(checks[part::count]))]
+        if len(shares) == 1:
+            self._share(shares[0], hosts, done)
+            return done
+        with ThreadPoolExecutor(len(shares)) as pool:
+            for future in [pool.submit(self._share, share, hosts, done) for share in shares]:
+                future.result()
+        return done
+
+    def _share(self, checks: Sequence[str], hosts: Sequence[HostName], done: _Attempt) -> None:
+        """Run checks one after the other; a process that is killed over one of them is followed by another for the rest."""
+        todo = list(checks)
         while todo:
             self.attempts += 1
             stuck = self._process(todo, hosts, done)
@@ -110,7 +127,6 @@ class Evaluator:
                 todo.remove(stuck)
             elif todo and stuck is None:
                 raise InternalError("the evaluator ended without an answer")
-        return done
 
     def _process(self, checks: Sequence[str], hosts: Sequence[HostName], done: _Attempt) -> str | None:
         """One process; returns the check over which it was killed or died."""
@@ -166,9 +182,14 @@ class Evaluator:
     def _sets(self, check: Check, hosts: Sequence[HostName]) -> list[dict[str, Any]]:
         """Hosts grouped by the distinct values of the check's parameters; mostly one group."""
         groups: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        alike: dict[tuple[str, ...], list[str]] = {}  # hosts of the same groups have the same values
         for host in hosts:
-            values = self._values(check, self.hosts[host] if check.file.scope == "host" else ())
-            groups.setdefault(json.dumps(values, sort_keys=True), (values, []))[1].append(host)
+            names = tuple(self.hosts[host]) if check.file.scope == "host" else ()
+            members = alike.get(names)
+            if members is None:
+                values = self._values(check, names)
+                members = alike[names] = groups.setdefault(json.dumps(values, sort_keys=True), (values, []))[1]
+            members.append(host)
         if not groups:
             groups[""] = (self._values(check, ()), [])
         found = []
