@@ -149,7 +149,7 @@ def status_of(pid):
     fields = {}
     for line in text(raw("/proc/%d/status" % pid)).splitlines():
         name, _, rest = line.partition(":")
-        if name in ("Name", "PPid", "Uid", "CapEff", "NoNewPrivs", "Seccomp", "NSpid"):
+        if name in ("Name", "State", "PPid", "Uid", "CapEff", "NoNewPrivs", "Seccomp", "NSpid"):
             fields[name] = rest.split()
     return fields
 
@@ -206,6 +206,14 @@ def environment(pid, plain, secret):
     return found
 
 
+def ended(pid):
+    """Whether a process has ended since it was looked at: what was not seen of it is no gap."""
+    try:
+        return status_of(pid).get("State", [])[:1] in (["Z"], ["X"])
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ESRCH)
+
+
 @reader("processes")
 def read_processes(files, spec):
     """Processes with their command lines, secrets reduced; kernel threads are only counted."""
@@ -222,8 +230,8 @@ def read_processes(files, spec):
             gone += error.errno in (errno.ENOENT, errno.ESRCH)
             unread += error.errno not in (errno.ENOENT, errno.ESRCH)
             continue
-        if "Uid" not in fields or "PPid" not in fields:
-            gone += 1
+        if "Uid" not in fields or "PPid" not in fields or fields.get("State", [])[:1] in (["Z"], ["X"]):
+            gone += 1  # a zombie runs nothing any more
             continue
         if argv == [""] and (pid == 2 or fields.get("PPid") == ["2"]):
             kernel += 1
@@ -241,6 +249,9 @@ def read_processes(files, spec):
         except OSError:
             pass
         row["env"] = environment(pid, plain, secret)
+        if row["exe"] is None and ended(pid):
+            gone += 1
+            continue
         rows.append(row)
     if len(seen) > PROCESS_LIMIT:
         gap = gap or "more than %d processes on the node" % PROCESS_LIMIT
