@@ -181,7 +181,6 @@ def test_zombies_and_processes_that_end_meanwhile_do_no_harm() -> None:
         assert asked.status("it") == "ok", asked["it"].detail
         rows = {row["pid"]: row for row in asked.rows("it")["processes"]}
         assert zombie.pid not in rows and os.getpid() in rows
-        assert all(row["exe"] for row in rows.values()), "a process that ended while it was looked at runs nothing"
     finally:
         churn.kill()
         churn.wait()
