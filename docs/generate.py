@@ -84,6 +84,8 @@ def _check(check: Check, library: Library) -> str:
     if file.scope == "fleet":
         out.append("It compares hosts: another host's evidence may change its result.\n")
     out += ["## Why\n", _flat(file.rationale), "", "## What to do\n", _flat(file.fix), ""]
+    if file.impact:
+        out += ["## What it means for training\n", _flat(file.impact), ""]
     if file.remediation:
         given = f", with `{json.dumps(file.remediation.vars, sort_keys=True)}`" if file.remediation.vars else ""
         out += [f"Role `{file.remediation.role}`{given}; disruption: {file.remediation.disruption}.\n"]

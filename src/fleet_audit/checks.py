@@ -54,6 +54,7 @@ class CheckFile(BaseModel):
     rationale: Annotated[Text, Field(description="Why it matters on a training fleet")]
     unknown: Annotated[Text | None, Field(description="What unknown means and what would settle it")] = None
     fix: Annotated[Text, Field(description="What a person does about a failure")]
+    impact: Annotated[Text | None, Field(description="What the desired state costs or breaks for training")] = None
     controls: Annotated[dict[str, list[str]], Field(description="Framework -> numbers")] = {}
     profiles: Annotated[list[str], Field(description="The smallest profiles that select it")]
     params: Annotated[dict[str, Parameter], Field(description="Name -> default, which gives the type; $name in SQL")] = {}

@@ -80,6 +80,7 @@ class CheckView:
     rationale: str
     unknown: str | None
     fix: str
+    impact: str | None
     controls: Mapping[str, Sequence[str]]
     references: tuple[str, ...]
     params: Mapping[str, Any]
@@ -296,7 +297,7 @@ def _check(value: Mapping[str, Any]) -> CheckView:
     remediation = value.get("remediation") or {}
     return CheckView(
         CheckId(value["id"]), value["title"], value["area"], Severity(value["severity"]), tuple(value["surface"]), value["rationale"],
-        value.get("unknown"), value["fix"], value["controls"], tuple(value["references"]), value["params"], value["query"],
+        value.get("unknown"), value["fix"], value.get("impact"), value["controls"], tuple(value["references"]), value["params"], value["query"],
         value.get("applies"), tuple(value["tables"]), tuple(value["sources"]), remediation.get("role"), remediation.get("disruption"),
     )  # fmt: skip
 

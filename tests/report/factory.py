@@ -16,6 +16,7 @@ def check(name: str = "a-check", severity: Severity = Severity.HIGH, **fields: o
     """A synthetic check."""
     values = {
         "title": "A state holds", "area": "area", "surface": ("tools",), "rationale": "Because.", "unknown": None, "fix": "Do it. Then rest.",
+        "impact": None,
         "controls": {"nist-800-53": ["AC-6"]}, "references": ("https://example.org (read 2026-11-24)",), "params": {"x": 1},
         "query": "SELECT host FROM os", "applies": None, "tables": ("os",), "sources": ("os-release",), "role": None, "disruption": None,
     }  # fmt: skip

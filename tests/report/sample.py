@@ -133,6 +133,7 @@ def _check(index: int, hostile: bool) -> CheckView:
         CheckId(f"{area}-state-{index:03d}"), title + (f", part {number + 1}" if number else "") + text, area, severity, surface,
         f"What this state keeps away, in two sentences. An old or open {area} lets one job reach the memory and the data of another.",
         f"The {area} facts were not read as root; an account with sudo settles it.", f"{title.replace(' is ', ' must be ')}. Then audit again.",
+        "Jobs wait for the drain." if index % 5 == 0 else None,
         {"nist-800-53": ["AC-6(2)", "SI-2"], "cis-ubuntu-24.04": [f"5.1.{index}"]},
         ("https://example.org/guide?a=1#x (read 2026-11-24)", "javascript:alert(5) https://example.org/", "NIST SP 800-53 r5"),
         {"minimum": "580.178.04", "allowed": ["no", "prohibit-password"]},

@@ -65,6 +65,8 @@ def show(check: str, check_folders: tuple[Path, ...], output_format: str) -> int
     for framework, numbers in file.controls.items():
         click.echo(f"control    {framework} {', '.join(numbers)}")
     click.echo(f"\nWhy: {' '.join(file.rationale.split())}\nFix: {' '.join(file.fix.split())}")
+    if file.impact:
+        click.echo(f"Training: {' '.join(file.impact.split())}")
     if file.remediation:
         click.echo(f"Role: {file.remediation.role} {json.dumps(file.remediation.vars)} (disruption {file.remediation.disruption})")
     if file.applies:

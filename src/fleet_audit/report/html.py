@@ -319,7 +319,8 @@ def _check(check: CheckView) -> dict[str, Any]:
     return {
         "id": clean(check.id), "title": clean(check.title), "area": clean(check.area), "severity": str(check.severity),
         "surface": [clean(s) for s in check.surface], "rationale": _lines(check.rationale), "unknown": _lines(check.unknown or ""),
-        "fix": _lines(check.fix), "controls": [[clean(k), [clean(str(c)) for c in v]] for k, v in sorted(check.controls.items())],
+        "fix": _lines(check.fix), "impact": _lines(check.impact or ""),
+        "controls": [[clean(k), [clean(str(c)) for c in v]] for k, v in sorted(check.controls.items())],
         "references": [_reference(r) for r in check.references], "params": [[clean(k), _plain(v)] for k, v in sorted(check.params.items())],
         "query": _lines(check.query), "applies": _lines(check.applies or ""), "tables": [clean(t) for t in check.tables],
         "sources": [clean(s) for s in check.sources], "role": clean(check.role or ""), "disruption": check.disruption or "",

@@ -47,7 +47,7 @@ def document(report: Report) -> dict[str, Any]:
         ],
         "checks": [
             {"id": c.id, "title": c.title, "area": c.area, "severity": str(c.severity), "surface": list(c.surface),
-             "rationale": c.rationale, "fix": c.fix, "controls": {k: list(v) for k, v in c.controls.items()},
+             "rationale": c.rationale, "fix": c.fix, "impact": c.impact, "controls": {k: list(v) for k, v in c.controls.items()},
              "references": list(c.references), "params": dict(c.params), "tables": list(c.tables), "sources": list(c.sources),
              "role": c.role, "disruption": c.disruption} for c in report.checks
         ],

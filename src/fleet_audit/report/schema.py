@@ -61,7 +61,7 @@ SCHEMA: dict[str, Any] = {
         ),
         checks=_list(
             id=_TEXT, title=_TEXT, area=_TEXT, severity=_one_of(Severity, "Harm if the state does not hold"), surface=_TEXTS, rationale=_TEXT,
-            fix=_TEXT, controls={"type": "object"}, references=_TEXTS, params={"type": "object"}, tables=_TEXTS, sources=_TEXTS,
+            fix=_TEXT, impact=_MAYBE, controls={"type": "object"}, references=_TEXTS, params={"type": "object"}, tables=_TEXTS, sources=_TEXTS,
             role=_MAYBE, disruption=_MAYBE,
         ),
         results=_list(

@@ -91,7 +91,7 @@ def _accepted(report: Report) -> str:
         findings = sum(w.accepted for w in report.waivers)
         parts = [f"{count(findings, 'finding')} accepted, {count(report.posture().waived, 'failure')} with them"]
         for number_, words in (
-            (sum(w.soon for w in report.waivers), "end within 30 days"), (sum(w.expired for w in report.waivers), "expired"),
+            (sum(w.soon for w in report.waivers), "within 30 days of the end"), (sum(w.expired for w in report.waivers), "expired"),
             (sum(not w.expired and not w.accepted for w in report.waivers), "not used"),
         ):  # fmt: skip
             parts += [f"{number(number_)} {words}"] if number_ else []

@@ -35,7 +35,7 @@ function checkView(name) {
   if (unknown.length) left[1].querySelector("tbody").replaceWith(why);
   const sql = [k.applies && ["Applies", k.applies], ["Decides", k.query]].filter(Boolean);
   const right = [
-    section("Fix", null, h("div", { class: "card pad" }, h("p", {}, disruption(k.disruption), k.role ? [" · role ", h("code", {}, k.role)] : h("span", { class: "dim" }, " · no automatic fix")), h("p", { class: "prose" }, k.fix))),
+    section("Fix", null, h("div", { class: "card pad" }, h("p", {}, disruption(k.disruption), k.role ? [" · role ", h("code", {}, k.role)] : h("span", { class: "dim" }, " · no automatic fix")), h("p", { class: "prose" }, k.fix), k.impact ? h("p", { class: "prose sub" }, "For training: ", k.impact) : null)),
     section("Why it matters", null, h("p", { class: "prose" }, k.rationale)),
     failing.length || unknown.length ? section("Evidence", null, h("p", { class: "sub small" }, "From a result back to the bytes that it was decided from:"), command(D.hosts[(failing[0] ?? unknown[0].hosts[0])].name, k.id)) : null,
     section("How it is decided", null, sql.map(([word, text]) => [h("p", { class: "dim small" }, word), h("pre", { tabindex: 0 }, text)]), h("div", { class: "card pad" }, facts([
