@@ -110,7 +110,8 @@ def _reference(check: Check, reference: Reference, part: Mapping[str, Any], labe
     for given in part.get(reference.name, []):
         if not isinstance(given, dict) or not set(given) <= names:
             raise FleetAuditError(f"{where}: a row is a mapping of {', '.join(sorted(names))}")
-        rows.append(tuple(_value(c, given, where) for c in reference.columns))
+        versions = {made: f"{kind}:{given[name]}" for made, (name, kind) in reference.keys.items() if given.get(name) is not None}
+        rows.append(tuple(_value(c, {**versions, **given}, where) for c in reference.columns))
     return tuple(rows)
 
 

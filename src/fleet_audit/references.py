@@ -3,7 +3,8 @@
 
 A site's folder of checks may hold some too: with `mode: extend` its rows are added to those of the shipped table, and
 replace those of the same key; else it stands in place of it. In SQL a table has the file's id, such as
-`ref_os_releases`. A text of `type: version` also has a column NAME_key, which sorts.
+`ref_os_releases`. A text of `type: version` also has a column NAME_key, which sorts, and one NAME_KIND_key for each
+further kind of version that it is compared with.
 """
 
 from __future__ import annotations
@@ -30,14 +31,23 @@ _STRICT = ConfigDict(extra="forbid", frozen=True)
 _TYPES = {"text": "VARCHAR", "texts": "VARCHAR[]", "date": "TIMESTAMP", "number": "BIGINT", "boolean": "BOOLEAN", "version": "VARCHAR"}
 _PYTHON: dict[str, type] = {"text": str, "texts": list, "date": dt.date, "number": int, "boolean": bool, "version": str}
 
+Kind = Literal["dotted", "dpkg", "rpm", "pep440"]
+
 
 class ColumnFile(BaseModel):
     """One column of a reference table."""
 
     model_config = _STRICT
     type: Literal["text", "texts", "date", "number", "boolean", "version"]
-    kind: Annotated[Literal["dotted", "dpkg", "rpm", "pep440"], Field(description="How a version sorts")] = "dotted"
+    kind: Annotated[Kind, Field(description="How a version sorts")] = "dotted"
+    also: Annotated[list[Kind], Field(description="Further kinds of versions that it is compared with")] = []
     doc: Annotated[str, Field(min_length=3, description="What it means")]
+
+    def keys(self, name: str) -> dict[str, str]:
+        """The columns of sortable keys that a column of this name brings, with their kinds."""
+        if self.type != "version":
+            return {}
+        return {f"{name}_key": self.kind} | {f"{name}_{kind}_key": kind for kind in self.also}
 
 
 class TableFile(BaseModel):
@@ -66,6 +76,8 @@ class Reference:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     """Values in the order of the columns; dates as naive UTC midnight."""
+    keys: Mapping[str, tuple[str, str]]
+    """Columns of sortable keys: the column that each is made from, and the kind of its versions."""
 
     def stale(self, as_of: dt.datetime, maximum_days: int) -> bool:
         """Whether it is older than that many days."""
@@ -99,7 +111,8 @@ def load(path: Path) -> tuple[Reference, bool]:
             raise document.error(("rows", number), f"the key {lacking[0]!r} has no value")
         rows.append(_row(document, number, row, file))
     columns = _columns(file)
-    reference = Reference(file.id, file.title, file.as_of, tuple(file.sources), tuple(file.key), columns, tuple(rows))
+    keys = {made: (name, kind) for name, column in file.columns.items() for made, kind in column.keys(name).items()}
+    reference = Reference(file.id, file.title, file.as_of, tuple(file.sources), tuple(file.key), columns, tuple(rows), keys)
     if len({_identity(reference, row) for row in rows}) < len(rows):
         raise document.error(("rows",), f"two rows have the same {', '.join(file.key)}")
     return reference, file.mode == "extend"
@@ -109,8 +122,7 @@ def _columns(file: TableFile) -> tuple[Column, ...]:
     found = []
     for name, column in file.columns.items():
         found.append(Column(name, _TYPES[column.type], name not in file.key, column.doc))
-        if column.type == "version":
-            found.append(Column(f"{name}_key", "VARCHAR", True, f"Sortable key of {name} ({column.kind})"))
+        found += [Column(made, "VARCHAR", True, f"Sortable key of {name} ({kind})") for made, kind in column.keys(name).items()]
     return tuple(found)
 
 
@@ -122,10 +134,10 @@ def _row(document: yamlfile.Document, number: int, row: Mapping[str, Any], file:
             hint = "; write it in quotes" if column.type in ("text", "version") else ""
             raise document.error(("rows", number, name), f"must be a {column.type}{hint}")
         values.append(dt.datetime.combine(value, dt.time()) if column.type == "date" and value is not None else value)
-        if column.type == "version":
-            values.append(key(column.kind, value) if value is not None else None)
+        for kind in column.keys(name).values():
+            values.append(key(kind, value) if value is not None else None)
             if value is not None and values[-1] is None:
-                raise document.error(("rows", number, name), f"{value!r} is no {column.kind} version")
+                raise document.error(("rows", number, name), f"{value!r} is no {kind} version")
     return tuple(values)
 
 
