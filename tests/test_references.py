@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from fleet_audit import checks, references
+from fleet_audit import checks, content, references
 from fleet_audit.facts import tables
 from fleet_audit.model import FleetAuditError, Outcome
 from fleet_audit.policy import Policy
@@ -56,6 +57,56 @@ def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, wor
     with pytest.raises(FleetAuditError) as caught:
         references.load(path)
     assert str(path) in str(caught.value) and words in str(caught.value)
+
+
+def test_a_version_has_a_key_for_each_kind_that_it_is_compared_with(tmp_path: Path) -> None:
+    more = "minimum: {type: version, kind: dotted, also: [dpkg, rpm], doc: Least firmware}"
+    table, _ = references.load(write(tmp_path, GOOD.replace("minimum: {type: version, kind: dotted, doc: Least firmware}", more)))
+    assert [c.name for c in table.columns] == ["board", "minimum", "minimum_key", "minimum_dpkg_key", "minimum_rpm_key", "ends_at"]
+    assert table.rows[0][2:5] == tuple(references.key(kind, "1.10") for kind in ("dotted", "dpkg", "rpm"))
+    assert table.rows[1][1:5] == (None,) * 4 and table.keys["minimum_rpm_key"] == ("minimum", "rpm")
+    path = write(tmp_path / "odd", (tmp_path / "reference/ref_boards.yaml").read_text().replace("1.10", "1.10!"))
+    with pytest.raises(FleetAuditError, match=r"'1\.10!' is no dotted version"):
+        references.load(path)
+
+
+def test_a_table_may_be_empty_for_a_site_to_fill(tmp_path: Path) -> None:
+    head = GOOD[: GOOD.index("rows:")]
+    empty = write(tmp_path / "base", head + "rows: []\n")
+    more = write(tmp_path / "more", GOOD.replace("title:", "mode: extend\ntitle:"))
+    assert references.load(empty)[0].rows == ()
+    joined = references.joined([(path, *references.load(path)) for path in (empty, more)])
+    assert [r[0] for r in joined["ref_boards"].rows] == ["a", "b"]
+
+
+def test_a_site_raises_a_minimum_and_lists_a_series(tmp_path: Path) -> None:
+    """The shipped table of minimum versions, extended: a row of the same series is replaced, one of another is added."""
+    shipped = checks.load(tables=tables()).references["ref_minimum_versions"]
+    source = (content.folder("checks") / "reference" / "ref_minimum_versions.yaml").read_text()
+    head = source[: source.index("rows:")].replace("as_of:", "mode: extend\nas_of:")
+    rows_ = """rows:
+  - {product: runc, series: "1.3", since: "1.3", below: "1.4", minimum: 1.3.6, advisory: the site}
+  - {product: runc, series: "1.9", since: "1.9", below: "1.10", minimum: 1.9.0, advisory: the site}
+"""
+    write(tmp_path, head + rows_, "ref_minimum_versions")
+    library = checks.load([tmp_path], tables=tables())
+    check = library.named("runc-minimum")
+    hosts = {
+        version: {"container_runtimes": rows("container_runtimes", {
+            "name": "runc", "path": "/usr/local/bin/runc", "version": version, "version_key": references.key("dotted", version)})}
+        for version in ("1.3.3", "1.3.6", "1.9.0", "1.8.0")
+    }  # fmt: skip
+    assert len(library.references["ref_minimum_versions"].rows) == len(shipped.rows) + 1
+    from fleet_audit.evaluate import Evaluator
+    from fleet_audit.model import HostName
+
+    decide(tmp_path, [check], hosts)
+    found = Evaluator(
+        tmp_path / "facts", {HostName(h): () for h in hosts}, [check], Policy(reference_days=1000), {}, AS_OF, library.references
+    ).evaluate()
+    assert {h: o for (_, h), o in outcomes(found).items()} == {
+        "1.3.3": Outcome.FAIL, "1.3.6": Outcome.PASS, "1.9.0": Outcome.PASS, "1.8.0": Outcome.UNKNOWN,
+    }  # fmt: skip
 
 
 def test_a_site_extends_a_table_or_stands_its_own_in_its_place(tmp_path: Path) -> None:
@@ -121,6 +172,22 @@ def test_a_check_adapts_to_what_the_policy_says_that_a_host_runs(tmp_path: Path)
 
 def test_the_shipped_tables_tell_their_sources_and_days() -> None:
     shipped = checks.load(tables=tables()).references
-    assert {"ref_os_releases", "ref_nvidia_branches"} <= set(shipped)
+    assert {"ref_os_releases", "ref_nvidia_branches", "ref_minimum_versions", "ref_firmware_minimum", "ref_ubuntu_kernels"} <= set(shipped)
     for table in shipped.values():
         assert table.rows and all("read 20" in source for source in table.sources)
+
+
+@pytest.mark.parametrize("name", ["ref_minimum_versions", "ref_firmware_minimum"])
+def test_the_series_of_a_product_do_not_overlap(name: str) -> None:
+    """Else two rows would speak of one version, and the stricter would be a finding beside the other's pass."""
+    table = checks.load(tables=tables()).references[name]
+    names = [c.name for c in table.columns]
+    ranges: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for row in table.rows:
+        cells = dict(zip(names, row, strict=True))
+        product = tuple(cells[k] for k in table.key if k != "series")
+        ranges.setdefault(product, []).append((cells["since_key"] or "", cells["below_key"] or "~"))
+    for product, found in ranges.items():
+        ordered = sorted(found)
+        assert all(low < high for low, high in ordered), product
+        assert all(a[1] <= b[0] for a, b in pairwise(ordered)), product

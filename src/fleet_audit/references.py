@@ -43,7 +43,7 @@ class ColumnFile(BaseModel):
     also: Annotated[list[Kind], Field(description="Further kinds of versions that it is compared with")] = []
     doc: Annotated[str, Field(min_length=3, description="What it means")]
 
-    def keys(self, name: str) -> dict[str, str]:
+    def keys(self, name: str) -> Mapping[str, str]:
         """The columns of sortable keys that a column of this name brings, with their kinds."""
         if self.type != "version":
             return {}
