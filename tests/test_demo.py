@@ -127,7 +127,7 @@ EXPECTED: list[tuple[str, str, Any]] = [
     ("train-01", "SELECT count(*) FROM gpu_sightings WHERE on_pci AND in_kernel AND in_library", (8,)),
     ("train-01", "SELECT count(*) FROM iommu_units", (2,)),
     ("train-01", "SELECT policy, tool FROM firewall_policies WHERE family = 'ip4' AND direction = 'input'", ("drop", "nftables")),
-    ("train-01", "SELECT bool_and(encrypted) FROM volumes WHERE list_contains(mount_points, '/') OR list_contains(mount_points, '/scratch')", (True,)),
+    ("train-01", "SELECT bool_and(encrypted) FROM volumes WHERE list_has_any(mount_points, ['/', '/scratch'])", (True,)),
     ("train-01", "SELECT count(*), count(DISTINCT unit) FROM processes WHERE name = 'python3.11'", (8, 1)),
     ("train-02", "SELECT auth, auth_evidence FROM ml_services WHERE service = 'jupyter' AND address = '0.0.0.0'", (False, "--ServerApp.token=")),
     ("train-02", "SELECT count(*) FROM sudo_rules WHERE NOT password_asked", (2,)),
