@@ -213,14 +213,15 @@ def test_no_mode_owner_or_time_comes_from_the_checkout(name: str) -> None:
     node = load_node(folder)
     told = {path for path, entry in node["meta"].items() if {"mode", "uid", "gid", "mtime"} <= set(entry)}
     read = [s for s in sources().values() if s.id not in node["force"] and not (folder / "sources" / f"{s.id}.json").exists()]
-    found = {f"/{path.relative_to(folder / 'files')}" for s in read if s.reader == "stat" for g in s.args["globs"] for path in matching(folder, g)}
+    found = {path for s in read if s.reader == "stat" for pattern in s.args["globs"] for path in matching(folder, pattern)}
     assert found - told == set()
     assert [s.id for s in read if s.reader in ("keys", "tokens", "home_lines", "dists")] == []
 
 
-def matching(folder: Path, pattern: str) -> list[Path]:
-    """The node's files that a pattern of a source fits."""
-    return sorted((folder / "files").glob(pattern[1:])) if pattern != "/" else []
+def matching(folder: Path, pattern: str) -> list[str]:
+    """The node's paths that a pattern of a source fits."""
+    root = folder / "files"
+    return [f"/{path.relative_to(root)}" for path in root.glob(pattern[1:])] if pattern != "/" else ["/"]
 
 
 def test_nodes_are_small() -> None:
