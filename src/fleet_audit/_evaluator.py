@@ -76,6 +76,8 @@ def rule(check: Mapping[str, Any], states: Mapping[str, tuple[str, str]], applie
         return None
 
     yes, unsure = applies
+    if all(state == "none" for state, _ in states.values()):  # nothing is known of the host: not even what it lacks
+        return "applies", gap("tables") or "nothing was read"
     if check["a_stale"]:
         return "applies", check["a_stale"]
     if (missing := gap("a_absence") or (gap("a_tables") if unsure or not yes else None)) is not None:
