@@ -41,8 +41,8 @@ class Remediation(BaseModel):
     disruption: Literal["none", "service-restart", "reboot", "drain"]
 
 
-class CheckFile(BaseModel):
-    """One check: the state that is desired, why, and how it is decided from facts."""
+class Definition(BaseModel):
+    """A check without its examples: all that a run needs of it."""
 
     model_config = _STRICT
     id: Annotated[str, Field(pattern=f"^{_ID.pattern}$", description="The desired state, in words; never reused")]
@@ -65,16 +65,21 @@ class CheckFile(BaseModel):
     learn: Annotated[dict[str, Text], Field(description="Parameter -> SELECT host, value: what `policy init --learn` proposes for it")] = {}
     remediation: Remediation | None = None
     references: Annotated[list[Text], Field(min_length=1, description="Addresses of what it rests on, with the date read")]
-    examples: Annotated[list[dict[str, Any]], Field(min_length=2, description="Run as tests; result, coverage, hosts, and tables")]
 
     @model_validator(mode="after")
-    def _consistent(self) -> CheckFile:
+    def _consistent(self) -> Definition:
         if self.none != "pass" and self.none_because is None:
             raise ValueError("none_because must say why a host without a row is not a pass")
         for name in self.params:
             if name in BUILT_IN or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"params.{name} is no name for a parameter")
         return self
+
+
+class CheckFile(Definition):
+    """One check: the state that is desired, why, and how it is decided from facts."""
+
+    examples: Annotated[list[dict[str, Any]], Field(min_length=2, description="Run as tests; result, coverage, hosts, and tables")]
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,17 @@ class Check:
     id: CheckId
     area: str
     """The folder that it lies in."""
-    file: CheckFile
+    file: Definition
     path: Path
     query: sql.Statement
     applies: sql.Statement | None
+
+    @property
+    def examples(self) -> list[dict[str, Any]]:
+        """Its examples; of a shipped check they are read now."""
+        if isinstance(self.file, CheckFile):
+            return self.file.examples
+        return CheckFile.model_validate(yamlfile.load(self.path).value).examples
 
     @property
     def tables(self) -> frozenset[str]:
@@ -226,6 +238,7 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
     own = content.folder("checks")
     others = dict.fromkeys(f for f in folders if not (shipped and f.resolve().is_relative_to(own.resolve())))
     found = [_files(folder) for folder in ([own] if shipped else []) + list(others)]
+    ours = set(found[0]) if shipped else set()
     given = references.joined((p, *references.load(p)) for paths in found for p in paths if p.parent.name == "reference")
     known = frozenset(tables) | sql.BUILT_IN_TABLES | given.keys()
     for paths in found:
@@ -238,7 +251,7 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
                     raise FleetAuditError(f"{path}: a profile {profile.id!r} is there already")
                 profiles[profile.id] = profile
                 continue
-            check = load_check(path, known)
+            check = load_check(path, known, whole=path not in ours)
             for name in (check.id, *check.file.aliases):
                 if name in taken:
                     raise FleetAuditError(f"{path}: the id {name!r} is taken by {taken[name]}; ids are never reused")
@@ -300,11 +313,16 @@ def _profile(path: Path) -> Profile:
     return Profile(file.id, file.title, tuple(file.inherits), file.params, frozenset(file.include), frozenset(file.exclude))
 
 
-def load_check(path: Path, known: frozenset[str]) -> Check:
-    """One check. Raises `FleetAuditError` naming file, line and field."""
-    document = yamlfile.load(path)
+def load_check(path: Path, known: frozenset[str], *, whole: bool = True) -> Check:
+    """One check. Raises `FleetAuditError` naming file, line and field.
+
+    Without `whole` its examples, which stand last and are most of the file, are left unread: tests hold those of
+    shipped checks.
+    """
+    document = yamlfile.load(path, until=None if whole else b"\nexamples:\n")
+    model = CheckFile if whole else Definition
     try:
-        file = CheckFile.model_validate(document.value)
+        file = model.model_validate(document.value)
     except ValidationError as error:
         raise document.invalid(error, CheckFile.model_fields) from None
     if file.id != path.stem:
@@ -319,7 +337,7 @@ def load_check(path: Path, known: frozenset[str]) -> Check:
         if not isinstance(file.params.get(name), list):
             raise document.error(("learn", name), "no parameter is a list of this name")
         _statement(document, f"learn.{name}", text, {}, known, {"host", "value"})
-    for index, example in enumerate(file.examples):
+    for index, example in enumerate(file.examples if isinstance(file, CheckFile) else ()):
         _example(document, index, example, known, file)
     return Check(CheckId(file.id), path.parent.name, file, path, query, applies)
 
@@ -348,7 +366,7 @@ def _statement(document: yamlfile.Document, field: str, text: str, types: dict[s
 EXAMPLE_KEYS = {"name", "result", "coverage", "params", "as_of", "hosts", "reason", "stale", "workload"}
 
 
-def _example(document: yamlfile.Document, index: int, example: dict[str, Any], known: frozenset[str], file: CheckFile) -> None:
+def _example(document: yamlfile.Document, index: int, example: dict[str, Any], known: frozenset[str], file: Definition) -> None:
     """An example names a result and tables that there are; its rows are checked when it is run."""
     place: yamlfile.Place = ("examples", index)
     if file.scope == "fleet":

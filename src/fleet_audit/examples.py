@@ -64,7 +64,7 @@ def trials(check: Check, tables: Mapping[str, Table], references: Mapping[str, R
     Of a reference table an example sees the rows that it gives, and no others.
     """
     fleets = []
-    for index, example in enumerate(check.file.examples):
+    for index, example in enumerate(check.examples):
         label = f"example {index + 1}" + (f" ({example['name']})" if "name" in example else "")
         params = example.get("params", {})
         check_params(check, params, f"{check.path}: {label}")

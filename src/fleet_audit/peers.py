@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fleet_audit import sql
-from fleet_audit.checks import BUILT_IN, Check, CheckFile, Parameter, sql_type
+from fleet_audit.checks import BUILT_IN, Check, Definition, Parameter, sql_type
 from fleet_audit.facts.base import Table
 from fleet_audit.model import CheckId, FleetAuditError
 from fleet_audit.policy import PeerFile, Policy
@@ -67,14 +67,14 @@ def _check(entry: PeerFile, path: Path) -> Check:
     types = {name: sql_type(default) for name, default in params.items()} | BUILT_IN
     query, applies = QUERY.format(table=entry.table, value=entry.value, item=item), APPLIES
     id_ = f"peers-{entry.table}-{entry.value}".replace("_", "-")
-    file = CheckFile.model_construct(  # it has no examples of its own: the template is tested
+    file = Definition(  # it has no examples of its own: the template is tested
         id=id_, aliases=[], title=f"The hosts of a group have the same {entry.value} in {entry.table}"[:120], severity=entry.severity,
         scope="fleet", surface=["hardware", "tools"],
         rationale="A node that differs from its peers missed a change, or was changed by somebody.",
         unknown="The group has too few hosts, or too few of them were read or agree for a majority.",
         fix="Find out why the node differs, and bring it to what its group has.", controls={"nist-800-53": ["CM-2", "CM-6"]}, profiles=[],
         params=params, applies=applies, query=query, none="pass", none_because="No host of the group has a row", learn={}, remediation=None,
-        references=[f"peers: in {path.name}"], examples=[],
+        references=[f"peers: in {path.name}"],
     )  # fmt: skip
     return Check(
         CheckId(id_), AREA, file, path, sql.parse(query, types=types, prefix="query_version_key"),

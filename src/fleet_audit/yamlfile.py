@@ -56,10 +56,11 @@ class Document:
         return self.error(place, first["msg"].removeprefix("Value error, "))
 
 
-def load(path: Path) -> Document:
-    """Read one document. Raises `FleetAuditError` naming file and line for whatever is wrong with it."""
+def load(path: Path, *, until: bytes | None = None) -> Document:
+    """Read one document, or what stands before `until`. Raises `FleetAuditError` naming file and line for what is wrong with it."""
     try:
-        return parse(path.read_bytes(), path)
+        data = path.read_bytes()
+        return parse(data if until is None else data.partition(until)[0] + b"\n", path)
     except OSError as error:
         raise FleetAuditError(f"{path}: {error.strerror}") from None
 
