@@ -12,13 +12,12 @@ from typing import Any
 import yaml
 
 from fleet_audit import checks
-from fleet_audit.checks import Check
+from fleet_audit.checks import Check, Library
 from fleet_audit.evaluate import Evaluation, Evaluator
 from fleet_audit.facts import tables
 from fleet_audit.facts.base import Extract
 from fleet_audit.model import Coverage, HostName, Outcome
 from fleet_audit.policy import Policy
-from fleet_audit.references import Reference
 from fleet_audit.tables import Facts
 
 AS_OF = datetime(2026, 1, 1)
@@ -66,13 +65,13 @@ def decide(folder: Path, chosen: list[Check], hosts: Mapping[str, Mapping[str, E
     facts.save(folder / "facts")
     facts.connection.close()
     names = {HostName(name): (groups or {}).get(name, ()) for name in hosts}
-    return Evaluator(folder / "facts", names, chosen, policy or Policy(), {}, AS_OF, references(), seconds).evaluate()
+    return Evaluator(folder / "facts", names, chosen, policy or Policy(), {}, AS_OF, library().references, seconds).evaluate()
 
 
 @cache
-def references() -> Mapping[str, Reference]:
-    """The shipped reference tables."""
-    return checks.load(tables=tables()).references
+def library() -> Library:
+    """The shipped checks, loaded once."""
+    return checks.load(tables=tables())
 
 
 def outcomes(found: Evaluation) -> dict[tuple[str, str], Outcome]:

@@ -14,10 +14,10 @@ from fleet_audit.facts import tables
 from fleet_audit.model import FleetAuditError
 
 from .conftest import Cli
-from .factory import make_check, write_check
+from .factory import library, make_check, write_check
 
 SHIPPED = sorted(p for p in content.folder("checks").rglob("*.yaml") if p.parent.name not in ("profiles", "reference"))
-LIBRARY = checks.load(tables=tables())
+LIBRARY = library()
 
 
 @pytest.mark.slow
@@ -33,9 +33,9 @@ def test_shipped_check_holds_its_examples_and_loses_evidence_one_way(name: str) 
 
 
 def test_the_shipped_library_is_whole() -> None:
-    library = checks.load(tables=tables())
-    assert {"baseline", "strict"} <= set(library.profiles)
-    assert {c.id for c in library.select("baseline")} < {c.id for c in library.select("strict")}
+    whole = LIBRARY
+    assert {"baseline", "strict"} <= set(whole.profiles)
+    assert {c.id for c in whole.select("baseline")} < {c.id for c in whole.select("strict")}
 
 
 BROKEN = {

@@ -10,7 +10,7 @@ import pytest
 from fleet_audit.model import Coverage, Outcome
 from fleet_audit.policy import Policy
 
-from .factory import decide, make_check, outcomes, rows
+from .factory import decide, library, make_check, outcomes, rows
 
 FULL, PARTIAL, NONE = Coverage.COMPLETE, Coverage.PARTIAL, Coverage.NONE
 QUERY = "SELECT host, name AS subject, manager = 'good' AS pass, 'manager is ' || manager AS reason FROM packages"
@@ -138,10 +138,9 @@ def test_a_hostile_value_in_every_text_column_of_one_host_leaves_the_others_iden
 
 @pytest.mark.slow
 def test_a_hostile_value_in_every_column_of_every_table_leaves_the_others_identical_in_every_shipped_check(tmp_path: Path) -> None:
-    from fleet_audit import checks
     from fleet_audit.facts import tables
 
-    chosen = [c for c in checks.load(tables=tables()).checks.values() if c.file.scope == "host"]
+    chosen = [c for c in library().checks.values() if c.file.scope == "host"]
     clean = {name: {table: rows(table, {}) for table in tables()} for name in ("a", "b", "z")}
     before = [r for r in decide(tmp_path / "clean", chosen, clean).results if r.host != "b"]
     assert len(before) == 2 * len(chosen)

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from fleet_audit import checks
 from fleet_audit.facts import tables
 from fleet_audit.facts.base import Extract
 from fleet_audit.model import Coverage, Outcome
 
-from .factory import decide, outcomes, rows
+from .factory import decide, library, outcomes, rows
 
 pytestmark = pytest.mark.slow
-LIBRARY = checks.load(tables=tables())
+LIBRARY = library()
 EVERY = sorted(LIBRARY.checks.values(), key=lambda c: c.id)
 SYSTEMS: dict[str, dict[str, Any]] = {
     "ubuntu-20.04": {"id": "ubuntu", "id_like": ["debian"], "version_id": "20.04", "family": "debian"},

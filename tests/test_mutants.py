@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_audit import checks
 from fleet_audit.checks import CheckFile
 from fleet_audit.facts import tables
 from tests import mutants
+from tests.factory import library
 
-LIBRARY = checks.load(tables=tables())
+LIBRARY = library()
 EQUIVALENT = mutants.equivalents()
 
 

@@ -14,7 +14,7 @@ from fleet_audit.facts import tables
 from fleet_audit.model import FleetAuditError, Outcome
 from fleet_audit.policy import Policy
 
-from .factory import AS_OF, decide, make_check, outcomes, rows
+from .factory import AS_OF, decide, library, make_check, outcomes, rows
 
 GOOD = """id: ref_boards
 title: Boards
@@ -81,7 +81,7 @@ def test_a_table_may_be_empty_for_a_site_to_fill(tmp_path: Path) -> None:
 
 def test_a_site_raises_a_minimum_and_lists_a_series(tmp_path: Path) -> None:
     """The shipped table of minimum versions, extended: a row of the same series is replaced, one of another is added."""
-    shipped = checks.load(tables=tables()).references["ref_minimum_versions"]
+    shipped = library().references["ref_minimum_versions"]
     source = (content.folder("checks") / "reference" / "ref_minimum_versions.yaml").read_text()
     head = source[: source.index("rows:")].replace("as_of:", "mode: extend\nas_of:")
     rows_ = """rows:
@@ -89,20 +89,20 @@ def test_a_site_raises_a_minimum_and_lists_a_series(tmp_path: Path) -> None:
   - {product: runc, series: "1.9", since: "1.9", below: "1.10", minimum: 1.9.0, advisory: the site}
 """
     write(tmp_path, head + rows_, "ref_minimum_versions")
-    library = checks.load([tmp_path], tables=tables())
-    check = library.named("runc-minimum")
+    site = checks.load([tmp_path], tables=tables())
+    check = site.named("runc-minimum")
     hosts = {
         version: {"container_runtimes": rows("container_runtimes", {
             "name": "runc", "path": "/usr/local/bin/runc", "version": version, "version_key": references.key("dotted", version)})}
         for version in ("1.3.3", "1.3.6", "1.9.0", "1.8.0")
     }  # fmt: skip
-    assert len(library.references["ref_minimum_versions"].rows) == len(shipped.rows) + 1
+    assert len(site.references["ref_minimum_versions"].rows) == len(shipped.rows) + 1
     from fleet_audit.evaluate import Evaluator
     from fleet_audit.model import HostName
 
     decide(tmp_path, [check], hosts)
     found = Evaluator(
-        tmp_path / "facts", {HostName(h): () for h in hosts}, [check], Policy(reference_days=1000), {}, AS_OF, library.references
+        tmp_path / "facts", {HostName(h): () for h in hosts}, [check], Policy(reference_days=1000), {}, AS_OF, site.references
     ).evaluate()
     assert {h: o for (_, h), o in outcomes(found).items()} == {
         "1.3.3": Outcome.FAIL, "1.3.6": Outcome.PASS, "1.9.0": Outcome.PASS, "1.8.0": Outcome.UNKNOWN,
@@ -128,15 +128,15 @@ def test_a_site_extends_a_table_or_stands_its_own_in_its_place(tmp_path: Path) -
 
 
 def test_a_table_that_is_too_old_decides_nothing_and_one_check_says_so(tmp_path: Path) -> None:
-    library = checks.load(tables=tables())
-    chosen = [library.named("os-release-supported"), library.named("reference-tables-fresh"), library.named("os-recognised")]
+    whole = library()
+    chosen = [whole.named("os-release-supported"), whole.named("reference-tables-fresh"), whole.named("os-recognised")]
     hosts = {
         "h": {
             "os": rows("os", {"id": "debian", "version_id": "11", "family": "debian"}),
             "ubuntu_pro_services": rows("ubuntu_pro_services"),
         }
     }
-    age = (AS_OF - datetime.combine(library.references["ref_os_releases"].as_of, datetime.min.time())) // timedelta(days=1)
+    age = (AS_OF - datetime.combine(whole.references["ref_os_releases"].as_of, datetime.min.time())) // timedelta(days=1)
     assert age < 0, "AS_OF of these tests lies before the table"
     from fleet_audit.evaluate import Evaluation, Evaluator
     from fleet_audit.model import HostName
@@ -146,7 +146,7 @@ def test_a_table_that_is_too_old_decides_nothing_and_one_check_says_so(tmp_path:
     def at(days: int, limit: int = 120) -> Evaluation:
         when = AS_OF - timedelta(days=age) + timedelta(days=days)
         return Evaluator(
-            tmp_path / "facts", {HostName("h"): ()}, chosen, Policy(reference_days=limit), {}, when, library.references
+            tmp_path / "facts", {HostName("h"): ()}, chosen, Policy(reference_days=limit), {}, when, whole.references
         ).evaluate()
 
     fresh, old = at(100), at(130)
@@ -171,7 +171,7 @@ def test_a_check_adapts_to_what_the_policy_says_that_a_host_runs(tmp_path: Path)
 
 
 def test_the_shipped_tables_tell_their_sources_and_days() -> None:
-    shipped = checks.load(tables=tables()).references
+    shipped = library().references
     assert {"ref_os_releases", "ref_nvidia_branches", "ref_minimum_versions", "ref_firmware_minimum", "ref_ubuntu_kernels"} <= set(shipped)
     for table in shipped.values():
         assert table.rows and all("read 20" in source for source in table.sources)
@@ -180,7 +180,7 @@ def test_the_shipped_tables_tell_their_sources_and_days() -> None:
 @pytest.mark.parametrize("name", ["ref_minimum_versions", "ref_firmware_minimum"])
 def test_the_series_of_a_product_do_not_overlap(name: str) -> None:
     """Else two rows would speak of one version, and the stricter would be a finding beside the other's pass."""
-    table = checks.load(tables=tables()).references[name]
+    table = library().references[name]
     names = [c.name for c in table.columns]
     ranges: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for row in table.rows:

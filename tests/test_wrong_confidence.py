@@ -15,7 +15,7 @@ from fleet_audit.facts.base import Item, extract
 from fleet_audit.findings import Report
 from fleet_audit.model import Coverage, Outcome, Severity, SourceId, Status
 
-from .factory import decide, make_check, outcomes, rows
+from .factory import decide, library, make_check, outcomes, rows
 
 LATER = {
     12: "issue 6, known vulnerabilities: a data set is checked by count, hash and date before use",
@@ -60,9 +60,8 @@ def test_row_4_a_failed_command_is_no_empty_answer() -> None:
 
 
 def test_row_5_a_wrong_product_does_not_make_everything_not_applicable(tmp_path: Path) -> None:
-    from fleet_audit import checks
 
-    recognised = checks.load(tables=tables()).named("os-recognised")
+    recognised = library().named("os-recognised")
     assert recognised.applies is None
     assert "baseline" in recognised.file.profiles
     found = decide(tmp_path, [recognised], {"odd": {"os": rows("os", {"id": "plan9"})}, "dark": {"os": rows("os", coverage=Coverage.NONE)}})
