@@ -16,7 +16,7 @@ from fleet_audit.model import FleetAuditError
 from .conftest import Cli
 from .factory import library, make_check, write_check
 
-SHIPPED = sorted(p for p in content.folder("checks").rglob("*.yaml") if p.parent.name not in ("profiles", "reference"))
+SHIPPED = sorted(p for p in content.folder("checks").rglob("*.yaml") if p.parent.name not in ("profiles", "reference", "checks", "content"))
 LIBRARY = library()
 
 
@@ -177,3 +177,11 @@ def test_no_two_checks_decide_the_same() -> None:
         assert seen.setdefault(words, check.id) == check.id, f"{check.id} and {seen[words]}"
     titles = [check.file.title.lower() for check in LIBRARY.checks.values()]
     assert len(set(titles)) == len(titles)
+
+
+def test_a_retired_id_is_told_and_not_used_again(tmp_path: Path) -> None:
+    with pytest.raises(FleetAuditError, match="is no more: decided by data-stores-ask-for-login"):
+        LIBRARY.named("data-stores-not-exposed")
+    write_check(tmp_path / "mine", "data-stores-not-exposed", query=GOOD)
+    with pytest.raises(FleetAuditError, match="ids are never reused"):
+        checks.load([tmp_path], tables=tables())

@@ -86,7 +86,7 @@ def test_what_is_not_determined_is_no_vote(tmp_path: Path) -> None:
 def test_names_that_there_are_not(entry: dict[str, str], words: str) -> None:
     with pytest.raises(FleetAuditError) as caught:
         peers.checks(Policy(peers=(PeerFile(**entry),), path=Path("p.yaml")), tables())  # type: ignore[arg-type]
-    assert words in str(caught.value) and str(caught.value).startswith("p.yaml")
+    assert words in str(caught.value) and str(caught.value).startswith("policy: peers.0")
 
 
 def test_the_template_holds_for_every_table_and_column() -> None:

@@ -12,6 +12,7 @@ import pytest
 from fleet_audit import policy
 
 from .conftest import Cli
+from .factory import write_check
 
 pytestmark = pytest.mark.slow
 DEMO = Path(__file__).parents[1] / "demo"
@@ -87,3 +88,40 @@ def test_show_tells_where_each_value_comes_from(fleet_audit: Cli, tmp_path: Path
     assert "ssh-sessions-limited.maximum = 20   (policy)" in other and "workload: enroot\n" in other and "waived:" not in other
     lost = fleet_audit("policy", "show", "n7", tmp_path / "inventory.ini")
     assert lost.returncode == 2 and "no host is named 'n7'" in lost.stderr
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("params:\n  ssh-pam-onn: {}\n", ":2: params.ssh-pam-onn: no check is named 'ssh-pam-onn'; did you mean 'ssh-pam-on'?"),
+    (
+        "params:\n  ssh-sessions-limited:\n    maximun: 3\n",
+        ":3: params.ssh-sessions-limited.maximun: ssh-sessions-limited has no parameter 'maximun'; did you mean",
+    ),
+    ("params:\n  ssh-sessions-limited:\n    maximum: many\n", ":3: params.ssh-sessions-limited.maximum: must be an integer"),
+    (
+        "groups:\n  lab:\n    params:\n      nvidia-driver-minimum: {minimum: newest}\n",
+        ":4: groups.lab.params.nvidia-driver-minimum.minimum: 'newest' is no dotted",
+    ),
+    ("profile: strickt\n", ":1: profile: no profile is named 'strickt'; did you mean 'strict'?"),
+    ("include:\n  - data-stores-not-exposed\n", ":2: include.0: the check 'data-stores-not-exposed' is no more: decided by"),
+    ("peers:\n  - {table: packages, value: versio}\n", ":2: peers.0.value: packages has no column 'versio'"),
+])  # fmt: skip
+def test_what_names_nothing_is_told_with_its_line_and_the_nearest_word(fleet_audit: Cli, tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    done = fleet_audit("policy", "check", "--policy", path)
+    assert done.returncode == 2 and f"{path}{words}" in done.stderr, done.stderr
+
+
+def test_a_former_id_is_as_good_as_the_one_of_now(fleet_audit: Cli, tmp_path: Path) -> None:
+    write_check(
+        tmp_path / "mine/os", "os-is-new", aliases=["os-was-old"], params={"wanted": ["x"]},
+        query="SELECT host, id AS subject, list_contains($wanted, id) AS pass, 'id is ' || id AS reason FROM os",
+    )  # fmt: skip
+    (tmp_path / "p.yaml").write_text(
+        "include: [os-was-old]\nparams: {os-was-old: {wanted: [debian]}}\n"
+        "waivers: [{check: os-was-old, owner: kim, reason: x, expires: 2026-12-31}]\n"
+    )
+    options = ("--policy", tmp_path / "p.yaml", "--checks", tmp_path / "mine")
+    assert "is not selected" not in fleet_audit("policy", "check", *options).stdout
+    shown = json.loads(fleet_audit("policy", "show", "localhost", *options, "--format", "json").stdout)
+    assert shown["params"]["os-is-new"]["wanted"] == {"value": ["debian"], "from": "policy"} and shown["waivers"][0]["check"] == "os-is-new"

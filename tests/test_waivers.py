@@ -113,7 +113,7 @@ def test_the_exit_status_passes_over_what_is_waived_and_reports_tell(fleet_audit
     assert [(w["accepted"], w["expired"]) for w in said["waivers"]] == [(1, False), (0, True)] and said["findings"][0]["waiver"] == 0
     assert said["exclusions"] == [{"check": "kernel-is-quiet", "reason": "its console is wanted"}]
     assert said["breakdown"]["groups"][0]["name"] == "old" and said["breakdown"]["groups"][0]["at_most"] == 0
-    assert "1 expired" in done.stderr and "Left out by the policy: kernel-is-quiet" in done.stderr
+    assert "1 expired" in done.stderr and "Left out kernel-is-quiet: its console is wanted" in done.stderr
     explained = fleet_audit("explain", "old1", "os-is-good", "--store", str(tmp_path / "store"))
     assert "waived until 2099-12-31 by kim: until the move" in explained.stdout
     (tmp_path / "fleet-audit.yaml").write_text(POLICY.replace("2099-12-31", "2026-01-02"))

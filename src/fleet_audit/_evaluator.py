@@ -23,7 +23,9 @@ SUBJECT_CAP = 100
 
 APPLIES = """SELECT host, coalesce(bool_or(applies), false), coalesce(bool_or(applies IS NULL), true)
 FROM ({applies}) GROUP BY host"""
-SUBJECTS = f"""SELECT host, count(*), count(*) FILTER (NOT pass), count(*) FILTER (pass IS NULL),
+_SUBJECT = "left(coalesce(subject::VARCHAR, ''), 200)"
+SUBJECTS = f"""SELECT host, count(DISTINCT {_SUBJECT}), count(DISTINCT {_SUBJECT}) FILTER (NOT pass),
+  count(DISTINCT {_SUBJECT}) FILTER (pass IS NULL),
   min({{{{'pass': pass, 'subject': left(subject::VARCHAR, 200), 'reason': left(reason::VARCHAR, 500)}}}}, {SUBJECT_CAP})
     FILTER (pass IS DISTINCT FROM true), min(typeof(host)), min(typeof(pass))
 FROM ({{query}}) GROUP BY host"""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,8 @@ Parameter = bool | int | float | str | list[int] | list[str]
 Surface = Literal["data", "tools", "model", "hardware", "edge", "people"]
 BUILT_IN = {"as_of": "TIMESTAMP", "workload": "VARCHAR[]"}
 """Parameters that every check may name: the time at which ages are measured, and what the policy says that the host runs."""
+RETIRED = "retired.yaml"
+"""File of the shipped folder: ids that are no more."""
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -156,13 +158,19 @@ class Library:
     checks: Mapping[CheckId, Check]
     profiles: Mapping[str, Profile]
     references: Mapping[str, references.Reference]
+    retired: Mapping[str, str] = field(default_factory=dict)
+    """Former ids -> what decides their matter now."""
 
     def select(self, profile: str, only: Sequence[str] = ()) -> list[Check]:
         """The checks of a profile, or those named, by id. Raises `FleetAuditError` for unknown names."""
         if only:
             return sorted((self.named(name) for name in only), key=lambda c: c.id)
         if profile not in self.profiles:
-            raise FleetAuditError(f"no profile is named {profile!r}; known are {', '.join(sorted(self.profiles))}")
+            import difflib
+
+            near = difflib.get_close_matches(profile, list(self.profiles), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(self.profiles))}"
+            raise FleetAuditError(f"no profile is named {profile!r}{hint}")
         family, todo = set(), [profile]
         while todo:
             if (name := todo.pop()) not in family:
@@ -184,6 +192,8 @@ class Library:
         for check in self.checks.values():
             if name == check.id or name in check.file.aliases:
                 return check
+        if name in self.retired:
+            raise FleetAuditError(f"the check {name!r} is no more: {self.retired[name]}")
         import difflib
 
         near = difflib.get_close_matches(name, list(self.checks), 1)
@@ -243,7 +253,7 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
     known = frozenset(tables) | sql.BUILT_IN_TABLES | given.keys()
     for paths in found:
         for path in paths:
-            if path.parent.name == "reference":
+            if path.parent.name == "reference" or path == own / RETIRED:
                 continue
             if path.parent.name == "profiles":
                 profile = _profile(path)
@@ -257,9 +267,19 @@ def load(folders: Iterable[Path] = (), *, tables: Iterable[str], shipped: bool =
                     raise FleetAuditError(f"{path}: the id {name!r} is taken by {taken[name]}; ids are never reused")
                 taken[name] = path
             checks[check.id] = check
-    library = Library(checks, profiles, given)
+    retired = _retired(own / RETIRED) if shipped else {}
+    if again := sorted(set(retired) & set(taken)):
+        raise FleetAuditError(f"{taken[again[0]]}: the id {again[0]!r} was that of another check; ids are never reused")
+    library = Library(checks, profiles, given, retired)
     _whole(library)
     return library
+
+
+def _retired(path: Path) -> dict[str, str]:
+    document = yamlfile.load(path)
+    if not isinstance(document.value, dict) or not all(isinstance(why, str) for why in document.value.values()):
+        raise document.error((), "must be a mapping of ids to what decides their matter now")
+    return {str(name): why for name, why in document.value.items()}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -295,11 +315,28 @@ def _whole(library: Library) -> None:
 def check_params(check: Check, values: Mapping[str, Parameter], where: str) -> None:
     """Raise `FleetAuditError` for a parameter that the check lacks or that has another type."""
     for name, value in values.items():
-        if name not in check.file.params:
-            known = ", ".join(sorted(check.file.params)) or "none"
-            raise FleetAuditError(f"{where}: {check.id} has no parameter {name!r}; it has {known}")
-        if problem := parameter_problem(check.file.params[name], value):
-            raise FleetAuditError(f"{where}: {check.id}.{name} {problem}")
+        if problem := unfit(check, name, value):
+            raise FleetAuditError(f"{where}: {check.id}.{name}: {problem}")
+
+
+def unfit(check: Check, name: str, value: object) -> str:
+    """Why a check takes no such parameter or value; empty if it does."""
+    if name not in check.file.params:
+        import difflib
+
+        near = difflib.get_close_matches(name, list(check.file.params), 1)
+        known = ", ".join(sorted(check.file.params)) or "none"
+        return f"{check.id} has no parameter {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"it has {known}")
+    return parameter_problem(check.file.params[name], value)
+
+
+def no_version(check: Check, name: str, value: object) -> str:
+    """Why a value cannot be the version that a check compares with; empty if it can, or compares no version."""
+    for statement in (check.query, check.applies):
+        for kind, _, parameter in statement.version_keys.values() if statement else ():
+            if parameter == name and value != "" and key(kind, str(value)) is None:
+                return f"{value!r} is no {kind} version"
+    return ""
 
 
 def _profile(path: Path) -> Profile:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fleet_audit import sql
 from fleet_audit.checks import BUILT_IN, Check, Definition, Parameter, sql_type
 from fleet_audit.facts.base import Table
-from fleet_audit.model import CheckId, FleetAuditError
+from fleet_audit.model import CheckId
 from fleet_audit.policy import PeerFile, Policy
 
 AREA = "fleet"
@@ -42,16 +42,16 @@ def checks(policy: Policy, tables: Mapping[str, Table]) -> list[Check]:
     """The checks of a policy's `peers:`. Raises `FleetAuditError` for a table or column that there is not."""
     found: dict[str, Check] = {}
     for number, entry in enumerate(policy.peers):
-        where = f"{policy.path or 'policy'}: peers.{number}"
+        place = ("peers", number)
         if entry.table not in tables:
-            raise FleetAuditError(f"{where}.table: no table is named {entry.table!r}{_near(entry.table, tables)}")
+            raise policy.error((*place, "table"), f"no table is named {entry.table!r}{_near(entry.table, tables)}")
         columns = {c.name for c in tables[entry.table].columns}
         for field, name in (("value", entry.value), ("key", entry.key)):
             if name is not None and name not in columns:
-                raise FleetAuditError(f"{where}.{field}: {entry.table} has no column {name!r}{_near(name, columns)}")
+                raise policy.error((*place, field), f"{entry.table} has no column {name!r}{_near(name, columns)}")
         check = _check(entry, policy.path or Path("policy"))
         if check.id in found:
-            raise FleetAuditError(f"{where}: {entry.table}.{entry.value} is compared twice")
+            raise policy.error(place, f"{check.id} is there already: give one of them a `name`")
         found[check.id] = check
     return list(found.values())
 
@@ -66,7 +66,7 @@ def _check(entry: PeerFile, path: Path) -> Check:
     params: dict[str, Parameter] = {"groups": list(entry.groups), "only": list(entry.only), "minimum_hosts": 5, "minimum_percent": 60}
     types = {name: sql_type(default) for name, default in params.items()} | BUILT_IN
     query, applies = QUERY.format(table=entry.table, value=entry.value, item=item), APPLIES
-    id_ = f"peers-{entry.table}-{entry.value}".replace("_", "-")
+    id_ = f"peers-{entry.name or f'{entry.table}-{entry.value}'}".replace("_", "-")
     file = Definition(  # it has no examples of its own: the template is tested
         id=id_, aliases=[], title=f"The hosts of a group have the same {entry.value} in {entry.table}"[:120], severity=entry.severity,
         scope="fleet", surface=["hardware", "tools"],

@@ -70,6 +70,9 @@ class PeerFile(BaseModel):
     """Hosts of a group must be alike in a column of a table."""
 
     model_config = _STRICT
+    name: Annotated[
+        str | None, Field(description="Part of the check's id: peers-NAME; none: table and column", pattern=r"^[a-z][a-z0-9-]*$")
+    ] = None
     table: Annotated[str, Field(description="A table of facts")]
     value: Annotated[str, Field(description="The column that must be the same")]
     key: Annotated[
@@ -146,6 +149,13 @@ class Policy:
     path: Path | None = None
     text: str = ""
     """The file's text, which the run keeps."""
+    document: yamlfile.Document | None = field(default=None, compare=False, repr=False)
+
+    def error(self, place: yamlfile.Place, message: str) -> FleetAuditError:
+        """An error that names the file, the line and the field of a place in it."""
+        if self.document is not None:
+            return self.document.error(place, message)
+        return FleetAuditError(f"policy: {'.'.join(map(str, place))}: {message}")
 
     def folders(self, host: str) -> tuple[DataFolder, ...]:
         """The data folders that a host looks at."""
@@ -200,7 +210,7 @@ def parse(data: bytes, path: Path) -> Policy:
         file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
         tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
         tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.reference.maximum_days, path,
-        data.decode("utf-8", "replace"),
+        data.decode("utf-8", "replace"), document,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 """Reference tables: dated data that checks lean on, such as ends of support. One YAML file each, `checks/reference/`.
 
 A site's folder of checks may hold some too: with `mode: extend` its rows are added to those of the shipped table, and
-replace those of the same key; else it stands in place of it. In SQL a table has the file's id, such as
+replace those of the same key, and the table is as old as the older of both; else it stands in place of it. In SQL a table has the file's id, such as
 `ref_os_releases`. A text of `type: version` also has a column NAME_key, which sorts, and one NAME_KIND_key for each
 further kind of version that it is compared with.
 """
@@ -169,5 +169,6 @@ def joined(found: Iterable[tuple[Path, Reference, bool]]) -> dict[str, Reference
         else:
             own = {_identity(base, row) for row in reference.rows}
             rows = tuple(row for row in base.rows if _identity(base, row) not in own) + reference.rows
-            tables[reference.name] = replace(base, rows=rows)
+            sources = (*base.sources, *(s for s in reference.sources if s not in base.sources))
+            tables[reference.name] = replace(base, rows=rows, sources=sources, as_of=min(base.as_of, reference.as_of))
     return tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,18 +40,14 @@ def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Se
 
     asked = peers.checks(chosen, tables())
     library = checks.load(folders, tables=tables()).extended(asked)
-    where = str(chosen.path) if chosen.path else "policy"
-    for number, waiver in enumerate(chosen.waivers):
-        _known(library, waiver.check, where, f"waivers.{number}.check")
-    for number, exclusion in enumerate(chosen.exclude):
-        _known(library, exclusion.check, where, f"exclude.{number}.check")
-    for number, id_ in enumerate(chosen.include):
-        _known(library, id_, where, f"include.{number}")
-    for scope in (chosen.params, *chosen.groups.values()):
-        for name, values in scope.items():
-            checks.check_params(library.named(name), values, where)
+    chosen = resolved(chosen, library)
     name = profile or chosen.profile
-    gone = {library.named(exclusion.check).id for exclusion in chosen.exclude}
+    if profile is None and name not in library.profiles:
+        try:
+            library.select(name)
+        except FleetAuditError as error:
+            raise chosen.error(("profile",), str(error)) from None
+    gone = {exclusion.check for exclusion in chosen.exclude}
     picked = {c.id: c for c in (*library.select(name, only), *(() if only else (*map(library.named, chosen.include), *asked)))}
     selected = tuple(picked[id_] for id_ in sorted(picked) if only or id_ not in gone)
     if not selected:
@@ -59,11 +55,33 @@ def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Se
     return Selection(library, chosen, name, selected)
 
 
-def _known(library: Library, id_: str, where: str, place: str) -> None:
-    try:
-        library.named(id_)
-    except FleetAuditError as error:
-        raise FleetAuditError(f"{where}: {place}: {error}") from None
+def resolved(chosen: Policy, library: Library) -> Policy:
+    """The policy with the ids that checks have now, its parameters held against them. Raises `FleetAuditError` with the line."""
+    from fleet_audit.checks import no_version, unfit
+
+    def current(place: tuple[str | int, ...], name: str) -> Check:
+        try:
+            return library.named(name)
+        except FleetAuditError as error:
+            raise chosen.error(place, str(error)) from None
+
+    def params(place: tuple[str | int, ...], scope: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for name, values in scope.items():
+            check = current((*place, name), name)
+            for parameter, value in values.items():
+                if problem := unfit(check, parameter, value) or no_version(check, parameter, value):
+                    raise chosen.error((*place, name, parameter), problem)
+            found.setdefault(check.id, {}).update(values)
+        return found
+
+    return replace(
+        chosen, params=params(("params",), chosen.params),
+        groups={group: params(("groups", group, "params"), scope) for group, scope in chosen.groups.items()},
+        include=tuple(current(("include", n), id_).id for n, id_ in enumerate(chosen.include)),
+        exclude=tuple(e.model_copy(update={"check": current(("exclude", n, "check"), e.check).id}) for n, e in enumerate(chosen.exclude)),
+        waivers=tuple(w.model_copy(update={"check": current(("waivers", n, "check"), w.check).id}) for n, w in enumerate(chosen.waivers)),
+    )  # fmt: skip
 
 
 def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
@@ -132,8 +150,7 @@ def evaluate(
         selection.library.params(selection.profile), as_of, selection.library.references,
     ).evaluate()  # fmt: skip
     library, policy = selection.library, selection.policy
-    accepted = [w.model_copy(update={"check": library.named(w.check).id}) for w in policy.waivers]
-    marked = waivers.mark(waivers.at(accepted, as_of), done.results, done.findings, {HostName(h): g for h, g in groups.items()})
+    marked = waivers.mark(waivers.at(policy.waivers, as_of), done.results, done.findings, {HostName(h): g for h, g in groups.items()})
     write_rows(
         draft.folder / "results.parquet", RESULT_COLUMNS,
         [(r.check, r.host, str(r.outcome), r.reason, r.subjects, r.failed, r.undetermined, r.waived) for r in marked.results],
@@ -146,7 +163,7 @@ def evaluate(
     leant_on = {name: library.references[name] for name in sorted({name for check in selection.checks for name in check.references})}
     said = {
         "waivers": [dataclasses.asdict(waiver) for waiver in marked.waivers],
-        "exclusions": [{"check": library.named(e.check).id, "reason": e.reason} for e in policy.exclude],
+        "exclusions": [{"check": e.check, "reason": e.reason} for e in policy.exclude],
         "references": [
             {"name": n, "as_of": r.as_of.isoformat(), "stale": r.stale(as_of, policy.reference_days)} for n, r in leant_on.items()
         ],

@@ -48,7 +48,7 @@ def verdict(report: Report, fail_on: Severity, allowed: Allowance) -> tuple[int,
         return 1, f"{count(failed, 'failure')} at or above --fail-on {fail_on}{more}"
     optional = {h.name for h in report.hosts if not h.entry.expected and not h.entry.answered}
     expected = [r for r in counted if r.outcome is not Outcome.NOTAPPLICABLE and r.host not in optional]
-    unknown = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) for r in expected)
+    unknown = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) or (r.waived and r.undetermined > 0) for r in expected)
     silent = [h.name for h in report.hosts if not h.entry.answered and h.entry.expected]
     unknown = max(unknown, len(silent))
     if not allowed.holds(unknown, len(expected)):

@@ -72,7 +72,7 @@ def check(inventory: str | None, **given: Any) -> int:
 
     chosen = policy.find(given["policy_file"], inventory)
     selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
-    now = _pipeline.moment(None)
+    chosen, now = selection.policy, _pipeline.moment(None)
     notes = []
     for number, waiver in enumerate(waivers.at(chosen.waivers, now)):
         file = chosen.waivers[number]
@@ -126,6 +126,7 @@ def show(host: str, inventory: str | None, output_format: str, **given: Any) -> 
 
     chosen = policy.find(given["policy_file"], inventory)
     selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
+    chosen = selection.policy
     found = next((h for h in _hosts(inventory) if h.name == host), None) if inventory is not None else None
     if inventory is not None and found is None:
         raise FleetAuditError(f"{inventory}: no host is named {host!r}")

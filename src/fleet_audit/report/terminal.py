@@ -12,6 +12,8 @@ from fleet_audit.report.text import clean, count, number, share
 
 WIDTH = 76
 _BAR = 60
+SHOWN = 8
+"""Waivers and exclusions that are named."""
 
 
 def render(report: Report) -> bytes:
@@ -96,8 +98,12 @@ def _accepted(report: Report) -> str:
         ):  # fmt: skip
             parts += [f"{number(number_)} {words}"] if number_ else []
         lines.append(f"  Waivers {'; '.join(parts)}")
-    if report.exclusions:
-        lines.append(f"  Left out by the policy: {_fit(', '.join(e.check for e in report.exclusions), WIDTH - 26)}")
+    for waiver in [w for w in report.waivers if w.expired or not w.accepted][:SHOWN]:
+        word = f"expired on {waiver.expires}" if waiver.expired else "accepts nothing"
+        lines.append(f"          {waiver.check} of {clean(waiver.owner, 30)} {word}")
+    lines += [f"  Left out {e.check}: {_fit(e.reason, WIDTH - 14 - len(e.check))}" for e in report.exclusions[:SHOWN]]
+    if len(report.exclusions) > SHOWN:
+        lines.append(f"           and {len(report.exclusions) - SHOWN} more, in the report")
     lines += [
         f"  The reference table {clean(r.name)} of {clean(r.as_of)} is too old: what leans on it is unknown"
         for r in report.references
