@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import date, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet_audit import waivers
 from fleet_audit.evaluate import fingerprint
@@ -52,6 +56,17 @@ def test_the_scope_says_what_is_accepted(scope: dict[str, object], hosts: list[s
     assert [r.host for r in done.results if r.waived] == hosts
     assert done.waivers[0].accepted == len(hosts)
     assert [r.outcome for r in done.results] == [Outcome.FAIL, Outcome.FAIL], "a waiver changes no result"
+
+
+@given(st.text("ab*?", max_size=6), st.text("ab*", max_size=8))
+def test_patterns_fit_as_the_shell_says(pattern: str, text: str) -> None:
+    assert waivers.fits(pattern, text) == fnmatchcase(text, pattern)
+
+
+def test_a_pattern_of_many_stars_ends_soon() -> None:
+    begin = time.process_time()
+    assert not waivers.fits("*a" * 100, "a" * 1000 + "b" * 99)
+    assert time.process_time() - begin < 5
 
 
 def test_brackets_in_a_subject_mean_themselves() -> None:
