@@ -150,7 +150,7 @@ def test_a_new_check_is_one_that_holds(fleet_audit: Cli, tmp_path: Path) -> None
     assert fleet_audit("checks", "test", tmp_path / "mine").stdout.strip() == "1 of 1 checks hold"
     again = fleet_audit("checks", "new", "sysctls-are-good", tmp_path / "mine/kernel")
     assert again.returncode == 2 and "there already" in again.stderr
-    for wrong, words in ((["Bad", "."], "id: String should match"), (["a-b", ".", "--table", "nothing"], "no table is named 'nothing'")):
+    for wrong, words in ((["Bad", "."], "is no id"), (["a-b", ".", "--table", "nothing"], "no table is named 'nothing'")):
         done = fleet_audit("checks", "new", wrong[0], tmp_path / wrong[1], *wrong[2:])
         assert done.returncode == 2 and words in done.stderr
     assert not (tmp_path / "Bad.yaml").exists()

@@ -7,22 +7,25 @@ of each row whose feature does not exist yet.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
+import pytest
+
+from fleet_audit import policy, waivers
 from fleet_audit.cli._verdict import Allowance, verdict
 from fleet_audit.facts import tables
 from fleet_audit.facts.base import Item, extract
 from fleet_audit.findings import Report
-from fleet_audit.model import Coverage, Outcome, Severity, SourceId, Status
+from fleet_audit.model import Coverage, FleetAuditError, Outcome, Severity, SourceId, Status
 
 from .factory import decide, library, make_check, outcomes, rows
 
 LATER = {
     12: "issue 6, known vulnerabilities: a data set is checked by count, hash and date before use",
     13: "issue 6, known vulnerabilities: source package, pocket and running kernel",
-    20: "issue 5, policy and waivers: dates end in UTC, an expired one counts for nothing",
 }
-HERE = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 18, 19}
+HERE = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 18, 19, 20}
 QUERY = "SELECT host, name AS subject, manager = 'good' AS pass, manager AS reason FROM packages"
 
 
@@ -161,3 +164,17 @@ def test_row_19_absent_and_unreadable_are_kept_apart() -> None:
     empty = extract(params, {SourceId("kernel-cmdline"): Item(Status.OK, b"\n")})
     absent = extract(params, {SourceId("kernel-cmdline"): Item(Status.ABSENT)})
     assert (empty.coverage, absent.coverage) == (Coverage.COMPLETE, Coverage.NONE)
+
+
+def test_row_20_a_waiver_ends_with_its_day_in_utc_and_an_expired_one_is_told_and_accepts_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("waivers: [{check: a-check, owner: kim, reason: x, expires: 2026-01-01}]\n")
+    given = decide(tmp_path, [make_check(tmp_path, query=QUERY)], {"h": {"packages": rows("packages", {"manager": "bad"})}})
+    for moment, holds in ((datetime(2026, 1, 1, 23, 59, 59), True), (datetime(2026, 1, 2), False)):
+        done = waivers.mark(waivers.at(policy.load(path).waivers, moment), given.results, given.findings, {})
+        assert [(r.outcome, r.waived) for r in done.results] == [(Outcome.FAIL, holds)]
+        assert done.waivers[0].expired is not holds and done.waivers[0].accepted == holds
+    for wrong in ("01/02/2026", "2026-02-30", "1767225600"):
+        path.write_text(f"waivers: [{{check: a-check, owner: kim, reason: x, expires: {wrong}}}]\n")
+        with pytest.raises(FleetAuditError, match=r"waivers\.0\.expires|not YAML"):
+            policy.load(path)

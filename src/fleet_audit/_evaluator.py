@@ -93,7 +93,7 @@ def rule(check: Mapping[str, Any], states: Mapping[str, tuple[str, str]], applie
     if (missing := gap("q_absence")) is not None:
         return "gap", missing
     if failed:
-        return "fail", ""
+        return "fail", gap("tables") or ""
     if (missing := gap("tables")) is not None:
         return "gap", missing
     if null:

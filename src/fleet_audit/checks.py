@@ -22,7 +22,7 @@ BUILT_IN = {"as_of": "TIMESTAMP", "workload": "VARCHAR[]"}
 """Parameters that every check may name: the time at which ages are measured, and what the policy says that the host runs."""
 RETIRED = "retired.yaml"
 """File of the shipped folder: ids that are no more."""
-_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
+ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -31,7 +31,13 @@ def _text(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
+def _one_line(value: Any) -> Any:
+    """A text on one line."""
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+Line = Annotated[str, BeforeValidator(_one_line), Field(min_length=1)]
 
 
 class Remediation(BaseModel):
@@ -47,9 +53,9 @@ class Definition(BaseModel):
     """A check without its examples: all that a run needs of it."""
 
     model_config = _STRICT
-    id: Annotated[str, Field(pattern=f"^{_ID.pattern}$", description="The desired state, in words; never reused")]
+    id: Annotated[str, Field(pattern=f"^{ID.pattern}$", description="The desired state, in words; never reused")]
     aliases: Annotated[list[str], Field(description="Former ids")] = []
-    title: Annotated[Text, Field(description="The desired state as a sentence", max_length=120)]
+    title: Annotated[Line, Field(description="The desired state as a sentence", max_length=120)]
     severity: Severity
     scope: Annotated[Literal["host", "fleet"], Field(description="fleet: the query sees all hosts")] = "host"
     surface: Annotated[list[Surface], Field(min_length=1, description="Parts of the ML attack surface")]
@@ -144,7 +150,7 @@ class ProfileFile(BaseModel):
 
     model_config = _STRICT
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    title: Text
+    title: Line
     inherits: list[str] = []
     params: dict[str, dict[str, Parameter]] = {}
     include: list[str] = []
@@ -327,6 +333,8 @@ def unfit(check: Check, name: str, value: object) -> str:
         near = difflib.get_close_matches(name, list(check.file.params), 1)
         known = ", ".join(sorted(check.file.params)) or "none"
         return f"{check.id} has no parameter {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"it has {known}")
+    if name == "minimum_percent" and isinstance(value, int) and not 50 < value <= 100:
+        return "must be from 51 to 100: what fewer hosts have is no majority"
     return parameter_problem(check.file.params[name], value)
 
 

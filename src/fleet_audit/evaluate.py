@@ -267,6 +267,7 @@ def judge(check: Check, host: HostName, row: Sequence[Any]) -> tuple[Result, lis
     elif why == "gap":
         outcome, reason = Outcome.UNKNOWN, gap or "a table was not read"
     elif why == "fail":
+        null = null or int(bool(gap))  # what was not read may hold more
         outcome, reason = Outcome.FAIL, first + (f", and {failed - 1} more" if failed > 1 else "")
     elif why == "null":
         outcome, reason = Outcome.UNKNOWN, first + (f", and {null - 1} more" if null > 1 else "")

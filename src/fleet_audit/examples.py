@@ -22,6 +22,8 @@ from fleet_audit.references import LIST, LIST_COLUMNS, Reference
 from fleet_audit.tables import DatabaseError, Facts
 from fleet_audit.versions import key, kinds
 
+LIMIT_MS = 20_000
+"""Of one statement on all examples."""
 AS_OF = datetime(2026, 1, 1)
 """The time at which examples are decided unless they say otherwise."""
 _NEUTRAL: dict[str, Any] = {
@@ -220,6 +222,7 @@ def prepared(
             for name, extracted in trial.facts.items():
                 facts.add(trial.host, name, trial.host, extracted)
         facts.finish()
+        facts.connection.execute(f"SET max_execution_time={LIMIT_MS}").fetchall()
         facts.lock()
         yield fleet, facts
 

@@ -274,6 +274,6 @@ class Result:
     subjects: int = 0
     failed: int = 0
     undetermined: int = 0
-    """Exact counts of the subjects, failed ones and undetermined ones."""
+    """Exact counts of the subjects, failed ones and undetermined ones; at least one is undetermined where not all was read."""
     waived: bool = False
     """It failed, and waivers accept all that failed. It still counts as failed."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,8 @@ Line = Annotated[str, BeforeValidator(_line), Field(min_length=1, max_length=500
 
 
 def _day(value: Any) -> Any:
-    if isinstance(value, dt.datetime) or not isinstance(value, dt.date | str):
+    text = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value)
+    if isinstance(value, dt.datetime) or not (isinstance(value, dt.date) or text):
         raise ValueError("must be a date such as 2027-01-31")
     return value
 
@@ -61,8 +63,8 @@ class WaiverFile(BaseModel):
     owner: Annotated[Line, Field(description="Who answers for it")]
     reason: Annotated[Line, Field(description="Why it is accepted")]
     expires: Annotated[dt.date, BeforeValidator(_day), Field(description="Last day on which it holds, to its end in UTC")]
-    hosts: Annotated[list[str], Field(description="Hosts by name, `*` and `?` allowed; none: all")] = []
-    groups: Annotated[list[str], Field(description="Inventory groups; none: all")] = []
+    hosts: Annotated[list[str], Field(description="Hosts by name, `*` and `?` allowed; left out: all", min_length=1)] = []
+    groups: Annotated[list[str], Field(description="Inventory groups; left out: all", min_length=1)] = []
     subject: Annotated[str | None, Field(description="The finding's subject, `*` and `?` allowed; none: all")] = None
 
 
@@ -78,8 +80,8 @@ class PeerFile(BaseModel):
     key: Annotated[
         str | None, Field(description="The column that tells rows apart, such as a package's name; none: the table has one row")
     ] = None
-    only: Annotated[list[str], Field(description="Values of the key that are compared; none: all")] = []
-    groups: Annotated[list[str], Field(description="Inventory groups that are meant to be alike; none: all")] = []
+    only: Annotated[list[str], Field(description="Values of the key that are compared; left out: all", min_length=1)] = []
+    groups: Annotated[list[str], Field(description="Inventory groups that are meant to be alike; left out: all", min_length=1)] = []
     severity: Severity = Severity.MEDIUM
 
 
@@ -87,7 +89,9 @@ class ReferenceFile(BaseModel):
     """How old the shipped reference tables may be."""
 
     model_config = _STRICT
-    maximum_days: Annotated[int, Field(description="Days after which checks that lean on a table say unknown", ge=1, le=3650)] = 120
+    maximum_days: Annotated[
+        int, Field(description="Days after which checks that lean on a table say unknown", ge=1, le=3650, strict=True)
+    ] = 120
 
 
 def _plain_path(path: str) -> str:
@@ -126,7 +130,12 @@ class PolicyFile(BaseModel):
     @classmethod
     def _nothing_under_a_key(cls, value: Any) -> Any:
         """A key with nothing under it, or with comments alone, is as if it were not there."""
-        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        found = {k: v for k, v in value.items() if v is not None}
+        if isinstance(groups := found.get("groups"), dict):
+            found["groups"] = {name: {} if group is None else group for name, group in groups.items()}
+        return found
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def learn(run: Run, report: Report, library: Library) -> dict[str, dict[str, lis
 def _rows(run: Run, statement: str) -> list[tuple[object, ...]]:
     names = sql.parse(statement, types={}).tables & set(tables())
     facts = Facts.load({name: tables()[name] for name in sorted(names)}, run.facts())
+    facts.connection.execute("SET max_execution_time=60000").fetchall()
     facts.lock()
     try:
         return facts.connection.execute(f"SELECT host, value FROM ({statement}) ORDER BY ALL").fetchall()

@@ -100,6 +100,8 @@ def load(path: Path) -> tuple[Reference, bool]:
         raise document.error(("id",), f"must be the file's name, {path.stem!r}")
     if file.id == LIST:
         raise document.error(("id",), f"{LIST} is the table of the tables")
+    if file.as_of > dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1):
+        raise document.error(("as_of",), f"{file.as_of} has not come yet")
     if unknown := [name for name in file.key if name not in file.columns]:
         raise document.error(("key",), f"no column is named {unknown[0]!r}")
     rows = []

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result
 from fleet_audit.policy import WaiverFile
 
-SOON = timedelta(days=30)
+SOON_DAYS = 30
 """A waiver that ends sooner is told of."""
 
 
@@ -50,10 +50,10 @@ def at(files: Iterable[WaiverFile], as_of: datetime) -> list[Waiver]:
     """The waivers of a policy at a time (naive UTC), in its order."""
     found = []
     for file in files:
-        end = datetime.combine(file.expires, datetime.min.time()) + timedelta(days=1)
+        left = (file.expires - as_of.date()).days
         found.append(
             Waiver(CheckId(file.check), file.owner, file.reason, file.expires.isoformat(), tuple(file.hosts), tuple(file.groups),
-                   file.subject, as_of >= end, as_of < end <= as_of + SOON)
+                   file.subject, left < 0, 0 <= left < SOON_DAYS)
         )  # fmt: skip
     return found
 
@@ -87,17 +87,24 @@ def mark(
     waivers: Sequence[Waiver], results: Iterable[Result], findings: Iterable[Finding], groups: Mapping[HostName, Sequence[str]]
 ) -> Marked:
     """Give each finding the first waiver that accepts it. A result is waived if all that failed is accepted."""
-    by_check: dict[str, list[int]] = {}
+    named: dict[tuple[str, str], list[int]] = {}  # waivers of one host, of which a site may have thousands
+    wider: dict[str, list[int]] = {}
     for number, waiver in enumerate(waivers):
-        by_check.setdefault(waiver.check, []).append(number)
+        for host in waiver.hosts:
+            if not {"*", "?"} & set(host):
+                named.setdefault((waiver.check, host), []).append(number)
+        if not waiver.hosts or any({"*", "?"} & set(host) for host in waiver.hosts):
+            wider.setdefault(waiver.check, []).append(number)
+    checks = {waiver.check for waiver in waivers}
     counts: Counter[int] = Counter()
     accepted: dict[tuple[str, str], list[int | None]] = {}
     marked = []
     for finding in findings:
-        hit = next((n for n in by_check.get(finding.check, ()) if waivers[n].covers(finding, groups.get(finding.host, ()))), None)
+        numbers = sorted({*named.get((finding.check, finding.host), ()), *wider.get(finding.check, ())}) if finding.check in checks else ()
+        hit = next((n for n in numbers if waivers[n].covers(finding, groups.get(finding.host, ()))), None)
         if hit is not None:
             counts[hit] += 1
-        if finding.outcome is Outcome.FAIL and finding.check in by_check:
+        if finding.outcome is Outcome.FAIL and finding.check in checks:
             accepted.setdefault((finding.check, finding.host), []).append(hit)
         marked.append(finding if hit is None else replace(finding, waiver=hit))
 
@@ -109,5 +116,5 @@ def mark(
 
     return Marked(
         tuple(replace(waiver, accepted=counts[number]) for number, waiver in enumerate(waivers)),
-        tuple(replace(r, waived=True) if r.check in by_check and waived(r) else r for r in results), tuple(marked),
+        tuple(replace(r, waived=True) if r.check in checks and waived(r) else r for r in results), tuple(marked),
     )  # fmt: skip

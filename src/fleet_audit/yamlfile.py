@@ -105,7 +105,10 @@ def _build(loader: Any, node: Any, place: Place, lines: dict[Place, int], path: 
         return found
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, child, (*place, i), lines, path) for i, child in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+    try:
+        return loader.construct_object(node, deep=True)
+    except ValueError as error:
+        raise FleetAuditError(f"{path}:{lines[place]}: {'.'.join(map(str, place))}: not YAML: {error}") from None
 
 
 def _pairs(loader: Any, node: Any) -> list[tuple[Any, Any, bool]]:
@@ -114,6 +117,10 @@ def _pairs(loader: Any, node: Any) -> list[tuple[Any, Any, bool]]:
     own = [(key, value, False) for key, value in node.value if key.tag != merge]
     if len(own) == len(node.value):
         return own
+    sources = [v for k, v in node.value if k.tag == merge]
+    nodes = [n for source in sources for n in (source.value if isinstance(source, yaml.SequenceNode) else [source])]
+    if sum(len(n.value) for n in nodes if isinstance(n, yaml.MappingNode)) > NODE_CAP:
+        raise ValueError(f"`<<` merges more than {NODE_CAP} values")
     merged = yaml.MappingNode(node.tag, [(k, v) for k, v in node.value if k.tag == merge], node.start_mark, node.end_mark)
     loader.flatten_mapping(merged)
     return [(key, value, True) for key, value in merged.value] + own

@@ -69,6 +69,8 @@ def resolved(chosen: Policy, library: Library) -> Policy:
         found: dict[str, dict[str, Any]] = {}
         for name, values in scope.items():
             check = current((*place, name), name)
+            if check.file.scope == "fleet" and place[0] == "groups":
+                raise chosen.error((*place, name), f"{check.id} compares all hosts: set its parameters for the fleet, under `params`")
             for parameter, value in values.items():
                 if problem := unfit(check, parameter, value) or no_version(check, parameter, value):
                     raise chosen.error((*place, name, parameter), problem)
@@ -163,7 +165,7 @@ def evaluate(
     leant_on = {name: library.references[name] for name in sorted({name for check in selection.checks for name in check.references})}
     said = {
         "waivers": [dataclasses.asdict(waiver) for waiver in marked.waivers],
-        "exclusions": [{"check": e.check, "reason": e.reason} for e in policy.exclude],
+        "exclusions": [{"check": e.check, "reason": e.reason} for e in policy.exclude if e.check not in {c.id for c in selection.checks}],
         "references": [
             {"name": n, "as_of": r.as_of.isoformat(), "stale": r.stale(as_of, policy.reference_days)} for n, r in leant_on.items()
         ],

@@ -92,7 +92,7 @@ profiles: [{profile}]
 # {table}: {doc}
 {columns}
 query: >
-  SELECT host, {subject} AS subject, {subject} IS DISTINCT FROM 'what is wrong' AS pass,
+  SELECT host, {subject} AS subject, {subject} <> 'what is wrong' AS pass,
          {subject} || ' is there' AS reason
   FROM {table}
 none: pass                          # an applicable host without a row: pass, fail or unknown
@@ -117,14 +117,18 @@ def new(id_: str, folder: Path, table: str, profile: str) -> int:
     """Write FOLDER/ID.yaml, a check to fill in: the folder's name is its area. `checks test FOLDER` tries it."""
     from datetime import UTC, datetime
 
-    from fleet_audit.checks import load_check
+    from fleet_audit import checks
     from fleet_audit.facts import tables
     from fleet_audit.model import FleetAuditError
 
+    if not checks.ID.fullmatch(id_):
+        raise FleetAuditError(f"{id_!r} is no id: write the desired state in words, such as `root-login-restricted`")
+    checks.load(tables=tables()).select(profile)
     if table not in tables():
         raise FleetAuditError(f"no table is named {table!r}; `fleet-audit facts list` shows them")
     found = tables()[table]
-    subject = next((c.name for c in found.columns if c.type == "VARCHAR"), None)
+    texts = sorted((c for c in found.columns if c.type == "VARCHAR"), key=lambda c: c.nullable)
+    subject = texts[0].name if texts else None
     if subject is None:
         raise FleetAuditError(f"{table} has no column of text to name a subject by; write the check by hand")
     columns = "\n".join(f"#   {c.name} {c.type}{' (NULL: not determined)' if c.nullable else ''}: {c.doc}" for c in found.columns)
@@ -139,11 +143,6 @@ def new(id_: str, folder: Path, table: str, profile: str) -> int:
         raise FleetAuditError(f"{path}: it is there already") from None
     except OSError as error:
         raise FleetAuditError(f"{path}: {error.strerror}") from None
-    try:
-        load_check(path, frozenset(tables()))
-    except FleetAuditError:
-        path.unlink()  # the id is none
-        raise
     click.echo(f"{path}: fill it in, then run `fleet-audit checks test {folder}`")
     return 0
 

@@ -42,7 +42,9 @@ def command(run: str, **given: Any) -> int:
     chosen = policy.find(given["policy_file"], None) if given["policy_file"] else kept
     only = given["only"] or (() if given["profile"] or given["policy_file"] else inputs.get("checks") or ())
     try:
-        selection = _pipeline.select(chosen, given["profile"] or inputs.get("profile"), only, given["check_folders"])
+        selection = _pipeline.select(
+            chosen, given["profile"] or (chosen.profile if given["policy_file"] else inputs.get("profile")), only, given["check_folders"]
+        )
     except FleetAuditError as error:
         hint = "" if given["check_folders"] else "; if it was one of your own, name its folder with --checks"
         raise FleetAuditError(f"{error}{hint if 'no check is named' in str(error) else ''}") from None

@@ -109,6 +109,8 @@ def _places(chosen: Any, hosts: list[Any]) -> list[str]:
     for number, waiver in enumerate(chosen.waivers):
         notes += [f"waivers.{number}.groups: no host is in {g!r}" for g in waiver.groups if g not in groups]
         notes += [f"waivers.{number}.hosts: no host fits {p!r}" for p in waiver.hosts if not any(fits(p, n) for n in names)]
+    for number, entry in enumerate(chosen.peers):
+        notes += [f"peers.{number}.groups: no host is in {g!r}" for g in entry.groups if g not in groups]
     return notes + [f"data.{n}.on: no host is named {f.on!r}" for n, f in enumerate(chosen.data) if f.on is not None and f.on not in names]
 
 
