@@ -290,6 +290,8 @@ SECRET = "<secret:value:20>"
     (f"jupyter-lab --NotebookApp.token {SECRET}", {}, True, "--NotebookApp.token"),
     ("jupyter-lab", {"JUPYTER_TOKEN": SECRET}, True, "JUPYTER_TOKEN"),
     ("jupyter-lab --ServerApp.token= --ServerApp.password=<secret:hash:80>", {}, None, "contradictory"),
+    (f"jupyter-lab --ServerApp.allow_unauthenticated_access=True --ServerApp.token={SECRET}", {}, True, "--ServerApp.token"),
+    ("jupyter-lab --ServerApp.allow_unauthenticated_access=True", {}, None, None),
     ("jupyterhub-singleuser", {"JUPYTERHUB_API_TOKEN": SECRET}, True, "JUPYTERHUB_API_TOKEN"), ("jupyter-lab --config=/x.py", {}, None, "--config"),
     ("tensorboard --logdir /x", {}, False, "vendor's default"), ("ollama serve", None, False, "vendor's default"),
     ("mlflow server", {}, False, "vendor's default"), ("mlflow server --app-name=basic-auth", {}, True, "basic-auth"),
@@ -347,6 +349,8 @@ def jupyter_home(text: str, name: str = "jupyter_server_config.py", user: str = 
     (jupyter_home("c.ServerApp.token = ''\n", user="bob"), {}, True, "default"),
     ({}, {"/etc/jupyter/jupyter_server_config.py": {"text": "c.ServerApp.token=''"}}, False, "/etc/jupyter"),
     (jupyter_home("c.ServerApp.identity_provider_class = 'x.Y'\n"), {}, None, "changes how"),
+    # Jupyter Server 2's default: it opens endpoints that have no rule of their own, and switches no login off.
+    (jupyter_home("c.ServerApp.allow_unauthenticated_access = True\n"), {}, True, "vendor's default (a token)"),
 ])  # fmt: skip
 def test_jupyter_by_its_configuration(homes: Any, files: Any, auth: bool | None, evidence: str) -> None:
     held_by = [held(8888, 10)]

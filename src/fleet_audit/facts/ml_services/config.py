@@ -65,7 +65,7 @@ def _jupyter(settings: list[MlSetting], whole: bool) -> Verdict:
         return None, f"{unknown[0].key} in {unknown[0].file} is computed"
     if off := [setting for setting in secrets if setting.key.endswith(".token")]:
         return False, f"{off[0].key} is empty in {off[0].file}"
-    if any(key.endswith((".identity_provider_class", ".login_handler_class", ".allow_unauthenticated_access")) for key in last):
+    if any(key.endswith((".identity_provider_class", ".login_handler_class")) for key in last):
         return None, "its configuration changes how it logs in"
     return (True, "vendor's default (a token); neither command line nor configuration files change it") if whole else (None, None)
 
