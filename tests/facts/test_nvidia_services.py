@@ -41,7 +41,7 @@ def test_fabric_manager() -> None:
         Coverage.COMPLETE,
         {
             "fabric_mode": 0, "bind_interface": "127.0.0.1", "starting_port": 16000, "command_bind": "127.0.0.1", "command_port": 6666,
-            "command_socket": None, "stay_resident": False,
+            "command_socket": "", "stay_resident": False,
         },
     )  # fmt: skip
     text = FABRIC_CFG.replace("FM_CMD_BIND_INTERFACE=127.0.0.1", "FM_CMD_BIND_INTERFACE = 10.1.2.3").replace(
@@ -79,14 +79,25 @@ def test_imex() -> None:
     assert settings_of(IMEX, fabric.IMEX, IMEX_CFG) == (
         Coverage.COMPLETE,
         {
-            "auth_encryption": False, "auth_mode": "SSL_TLS", "bind_interface": None, "server_port": 50000,
-            "nodes_file": "/etc/nvidia-imex/nodes_config.cfg", "command_enabled": True, "command_bind": None, "command_port": 50005,
-            "command_socket": None,
+            "auth_encryption": False, "auth_mode": "SSL_TLS", "bind_interface": "", "server_port": 50000,
+            "nodes_file": "/etc/nvidia-imex/nodes_config.cfg", "command_enabled": True, "command_bind": "0.0.0.0", "command_port": 50005,
+            "command_socket": "",
         },
     )  # fmt: skip
     assert settings_of(IMEX, fabric.IMEX, IMEX_CFG.replace("ENCRYPTION=0", "ENCRYPTION=1"))[1]["auth_encryption"] is True
     coverage, row = settings_of(IMEX, fabric.IMEX, IMEX_CFG.replace("ENCRYPTION=0", "ENCRYPTION=yes"))
     assert (coverage, row["auth_encryption"]) == (Coverage.PARTIAL, None)
+
+
+@pytest.mark.parametrize(("table", "source", "defaults"), [
+    (FABRIC_MANAGER, fabric.FABRIC_MANAGER, (0, "127.0.0.1", 16000, "127.0.0.1", 6666, "", False)),
+    (IMEX, fabric.IMEX, (False, "", "", 50000, "/etc/nvidia-imex/nodes_config.cfg", False, "0.0.0.0", 0, "")),
+])  # fmt: skip
+def test_what_a_file_does_not_set_has_its_documented_default(table: Any, source: Any, defaults: tuple[Any, ...]) -> None:
+    """So that a check can decide: NULL is for what is not understood."""
+    for text in ("LOG_LEVEL=4\n", "LOG_LEVEL=4\n" + "".join(f"{name}=\n" for name in ("FM_CMD_BIND_INTERFACE", "IMEX_CMD_BIND_INTERFACE_IP"))):
+        found = run(table, {source.id: ok(text)})
+        assert (found.coverage, found.rows) == (Coverage.COMPLETE, (defaults,))
 
 
 def test_imex_nodes() -> None:

@@ -30,30 +30,39 @@ NODES = Source(
 
 @dataclass(frozen=True)
 class FabricManager:
-    """Fabric Manager's configuration file; no row: it is not there. Source: fabricmanager.cfg."""
+    """Fabric Manager's configuration file; no row: it is not there. Source: fabricmanager.cfg.
 
-    fabric_mode: Annotated[int | None, "0 bare metal or full pass-through, 1 shared NVSwitch, 2 vGPU; NULL: not set, which means 0"]
-    bind_interface: Annotated[str | None, "Address for its own traffic; NULL: not set, which means 127.0.0.1"]
-    starting_port: Annotated[int | None, "First TCP port of its own traffic; NULL: not set, which means 16000"]
-    command_bind: Annotated[str | None, "Address where its API listens, without authentication; NULL: not set, which means 127.0.0.1"]
-    command_port: Annotated[int | None, "TCP port of its API; NULL: not set, which means 6666"]
-    command_socket: Annotated[str | None, "UNIX socket of its API in place of TCP; NULL: TCP"]
-    stay_resident: Annotated[bool | None, "It keeps running after a failure to set up the fabric; NULL: not set, which means no"]
+    What it does not set has its documented default. NULL: a value that is not understood.
+    """
+
+    fabric_mode: Annotated[int | None, "0 bare metal or full pass-through (default), 1 shared NVSwitch, 2 vGPU"]
+    bind_interface: Annotated[str, "Address for its own traffic; 127.0.0.1 by default"]
+    starting_port: Annotated[int | None, "First TCP port of its own traffic; 16000 by default"]
+    command_bind: Annotated[str, "Address where its API listens, without authentication; 127.0.0.1 by default"]
+    command_port: Annotated[int | None, "TCP port of its API; 6666 by default"]
+    command_socket: Annotated[str, "UNIX socket of its API in place of TCP; empty: TCP"]
+    stay_resident: Annotated[bool | None, "It keeps running after a failure to set up the fabric; not by default"]
 
 
 @dataclass(frozen=True)
 class Imex:
-    """Configuration file of NVIDIA IMEX, which shares GPU memory between machines; no row: it is not there. Source: config.cfg."""
+    """Configuration file of NVIDIA IMEX, which shares GPU memory between machines; no row: it is not there. Source: config.cfg.
 
-    auth_encryption: Annotated[bool | None, "Nodes authenticate each other and encrypt; NULL: not set, which means no"]
-    auth_mode: Annotated[str | None, "SSL_TLS, GSS_AUTH_ENCRYPT or GSS_AUTH_ONLY (no encryption); counts only with auth_encryption"]
-    bind_interface: Annotated[str | None, "Address for traffic between nodes; NULL: the node's own in the list of nodes"]
-    server_port: Annotated[int | None, "TCP port of traffic between nodes; NULL: not set, which means 50000"]
+    What it does not set has its documented default. NULL: a value that is not understood.
+    """
+
+    auth_encryption: Annotated[bool | None, "Nodes authenticate each other and encrypt; not by default"]
+    auth_mode: Annotated[
+        str, "SSL_TLS, GSS_AUTH_ENCRYPT or GSS_AUTH_ONLY (no encryption), which counts with auth_encryption alone; "
+             "empty: not set, and with auth_encryption it then does not start"
+    ]
+    bind_interface: Annotated[str, "Address for traffic between nodes; empty: the node's own in the list of nodes"]
+    server_port: Annotated[int | None, "TCP port of traffic between nodes; 50000 by default"]
     nodes_file: Annotated[str, "File that lists the nodes of the domain"]
-    command_enabled: Annotated[bool | None, "Its command service is on; NULL: not set, which means no"]
-    command_bind: Annotated[str | None, "Address of the command service; NULL with a port: all addresses"]
-    command_port: Annotated[int | None, "TCP port of the command service; NULL: none"]
-    command_socket: Annotated[str | None, "UNIX socket of the command service; NULL: none"]
+    command_enabled: Annotated[bool | None, "Its command service is on; not by default"]
+    command_bind: Annotated[str, "Address of the command service on TCP; 0.0.0.0, all addresses, where none is set"]
+    command_port: Annotated[int | None, "TCP port of the command service; 0: none"]
+    command_socket: Annotated[str, "UNIX socket of the command service; empty: none"]
 
 
 @dataclass(frozen=True)
@@ -85,19 +94,21 @@ class _Settings:
             raise NotUnderstood(f"{source.id}: no setting in it")
 
     def text(self, name: str) -> str | None:
+        """A value; None where it is not set, or set to nothing, which is the same to both services."""
         return value(self.values.get(name, "").strip('"'))
 
-    def number(self, name: str) -> int | None:
+    def number(self, name: str, default: int) -> int | None:
         number, text = integer(self.text(name)), self.text(name)
         if text is not None and number is None:
             self.evidence.gap(self.source, f"{name}: not a number")
-        return number
+        return default if text is None else number
 
     def switch(self, name: str) -> bool | None:
-        text = self.text(name)
-        if text is not None and text not in _SWITCH:
+        """A setting that is off unless it is set."""
+        text = self.text(name) or "0"
+        if text not in _SWITCH:
             self.evidence.gap(self.source, f"{name}: neither 0 nor 1")
-        return _SWITCH.get(text or "")
+        return _SWITCH.get(text)
 
 
 def _there(evidence: Bundle, source: Source) -> bool:
@@ -109,9 +120,9 @@ def parse_fabric_manager(evidence: Bundle) -> Iterator[FabricManager]:
     if _there(evidence, FABRIC_MANAGER):
         found = _Settings(evidence, FABRIC_MANAGER)
         yield FabricManager(
-            found.number("FABRIC_MODE"), found.text("BIND_INTERFACE_IP"), found.number("STARTING_TCP_PORT"),
-            found.text("FM_CMD_BIND_INTERFACE"), found.number("FM_CMD_PORT_NUMBER"), found.text("FM_CMD_UNIX_SOCKET_PATH"),
-            found.switch("FM_STAY_RESIDENT_ON_FAILURES"),
+            found.number("FABRIC_MODE", 0), found.text("BIND_INTERFACE_IP") or "127.0.0.1", found.number("STARTING_TCP_PORT", 16000),
+            found.text("FM_CMD_BIND_INTERFACE") or "127.0.0.1", found.number("FM_CMD_PORT_NUMBER", 6666),
+            found.text("FM_CMD_UNIX_SOCKET_PATH") or "", found.switch("FM_STAY_RESIDENT_ON_FAILURES"),
         )  # fmt: skip
 
 
@@ -120,9 +131,10 @@ def parse_imex(evidence: Bundle) -> Iterator[Imex]:
     if _there(evidence, IMEX):
         found = _Settings(evidence, IMEX)
         yield Imex(
-            found.switch("IMEX_ENABLE_AUTH_ENCRYPTION"), found.text("IMEX_AUTH_ENCRYPTION_MODE"), found.text("BIND_INTERFACE_IP"),
-            found.number("SERVER_PORT"), found.text("IMEX_NODE_CONFIG_FILE") or _NODES_FILE, found.switch("IMEX_CMD_ENABLED"),
-            found.text("IMEX_CMD_BIND_INTERFACE_IP"), found.number("IMEX_CMD_PORT"), found.text("IMEX_CMD_UNIX_DOMAIN_PATH"),
+            found.switch("IMEX_ENABLE_AUTH_ENCRYPTION"), found.text("IMEX_AUTH_ENCRYPTION_MODE") or "", found.text("BIND_INTERFACE_IP") or "",
+            found.number("SERVER_PORT", 50000), found.text("IMEX_NODE_CONFIG_FILE") or _NODES_FILE, found.switch("IMEX_CMD_ENABLED"),
+            found.text("IMEX_CMD_BIND_INTERFACE_IP") or "0.0.0.0", found.number("IMEX_CMD_PORT", 0),
+            found.text("IMEX_CMD_UNIX_DOMAIN_PATH") or "",
         )  # fmt: skip
 
 
