@@ -73,7 +73,7 @@ def test_a_folder_and_what_is_in_it() -> None:
         ("a", "file", True, False), ("b", "folder", True, False), ("c", "file", False, True), ("d", "device", False, False),
     ]  # fmt: skip
     one, two = rows_as_dicts(MODELS, run(MODELS, evidence))
-    assert (one["folder"], one["format"], one["runs_code"], one["verity"]) == ("/data", "zip", True, None)
+    assert (one["folder"], one["format"], one["runs_code"], one["verity"]) == ("/data", "zip", True, "")
     assert (two["format"], two["runs_code"], two["verity"], two["size_bytes"]) == ("safetensors", False, f"sha256:{DIGEST}", 800)
     assert two["changed_at"] == datetime(2020, 9, 13, 12, 26, 40)
 

@@ -71,7 +71,7 @@ def test_the_recorded_containers() -> None:
     }  # not `done`, which ended, nor what podman only made
     plain = found["plain"]
     assert {key: plain[key] for key in plain if key not in ("id", "binds")} == {
-        "engine": "docker", "name": "plain", "sandbox": False, "pod_namespace": None, "pod": None, "image": "bb:latest",
+        "engine": "docker", "name": "plain", "sandbox": False, "in_pod": False, "pod_namespace": None, "pod": None, "image": "bb:latest",
         "rootless": False, "processes": 1,
         "user": "", "root": True, "privileged": False, "host_pid": False, "host_network": False, "host_ipc": False, "user_namespace": False,
         "capabilities_added": [], "seccomp": "SCMP_ACT_ERRNO", "apparmor": "", "selinux": "", "no_new_privileges": False,
@@ -164,6 +164,7 @@ def test_a_container_whose_configuration_was_not_read_is_a_row_without_values_an
         False,
     )
     assert row["host_pid"] is False  # its process tells
+    assert row["in_pod"] is None
 
 
 def test_a_rootless_container_is_known_by_its_slice_and_user() -> None:
@@ -230,6 +231,7 @@ def test_a_pod_s_container_has_the_node_s_network_by_way_of_its_sandbox() -> Non
     assert {row["id"]: row["host_network"] for row in rows("containers", pod(False))} == {SANDBOX: False, OTHER: False}
     (row,) = [row for row in rows("containers", pod(True)) if row["id"] == OTHER]
     assert (row["name"], row["pod"], row["pod_namespace"], row["engine"]) == ("main", "trainer-0", "ml", "containerd")
+    assert row["in_pod"] is True
     assert (row["image"], row["capabilities_added"], row["root"], row["apparmor"]) == (
         None,
         ["SYS_PTRACE"],

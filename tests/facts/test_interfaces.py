@@ -67,13 +67,13 @@ def test_interfaces() -> None:
     extracted = run(INTERFACES, net())
     assert extracted.coverage is Coverage.COMPLETE, extracted.reason
     assert extracted.rows == (
-        ("lo", "loopback", True, None, False, 65536, None, None, None), ("eth0", "ethernet", True, True, False, 1500, None, "virtio_net", None),
+        ("lo", "loopback", True, None, False, 65536, None, None, ""), ("eth0", "ethernet", True, True, False, 1500, None, "virtio_net", ""),
         ("eno1", "ethernet", True, True, False, 1500, 100000, "mlx5_core", "bond0"),
-        ("ib0", "infiniband", True, False, False, 4092, None, "mlx5_core", None),
-        ("wlan0", "wireless", True, None, False, 1500, None, "iwlwifi", None), ("br0", "bridge", False, False, False, 1500, None, None, None),
-        ("bond0", "bond", True, None, False, 1500, None, None, None), ("eth0.5", "vlan", True, None, False, 1500, None, None, None),
-        ("vx", "tunnel", True, None, False, 1500, None, None, None), ("t0", "tunnel", False, None, False, 1500, None, None, None),
-        ("tap0", "tunnel", True, None, False, 1500, None, None, None), ("v0", "virtual", True, False, True, 1500, 10000, None, None),
+        ("ib0", "infiniband", True, False, False, 4092, None, "mlx5_core", ""),
+        ("wlan0", "wireless", True, None, False, 1500, None, "iwlwifi", ""), ("br0", "bridge", False, False, False, 1500, None, None, ""),
+        ("bond0", "bond", True, None, False, 1500, None, None, ""), ("eth0.5", "vlan", True, None, False, 1500, None, None, ""),
+        ("vx", "tunnel", True, None, False, 1500, None, None, ""), ("t0", "tunnel", False, None, False, 1500, None, None, ""),
+        ("tap0", "tunnel", True, None, False, 1500, None, None, ""), ("v0", "virtual", True, False, True, 1500, 10000, None, ""),
         ("v1", "virtual", False, False, True, 1500, None, None, "br0"),
     )  # fmt: skip
     never_emptier(INTERFACES, net())
@@ -87,6 +87,11 @@ def test_interfaces() -> None:
 ])  # fmt: skip
 def test_interfaces_that_are_not_read(links: Any, coverage: Coverage) -> None:
     assert run(INTERFACES, net(links)).coverage is coverage
+
+
+def test_a_master_that_is_not_read_is_not_none() -> None:
+    extracted = run(INTERFACES, net({"lo": link("772"), "eth0": link() | {"master": DENIED}}))
+    assert (extracted.coverage, [row[-1] for row in extracted.rows]) == (Coverage.PARTIAL, ["", None])
 
 
 FOUR = {
@@ -110,7 +115,8 @@ def test_settings() -> None:
         ("ip4", "all", True, False, False, True, True, 2, False, None, None), ("ip4", "eth0.5", True, False, False, True, True, 2, False, None, None),
         ("ip6", "all", False, True, False, None, None, None, None, 1, False),
     )  # fmt: skip
-    assert run(SETTINGS, conf(six={"all": SIX | {"accept_source_route": "0", "disable_ipv6": "1"}})).rows[2][4] is True
+    for value, route in (("0", False), ("1", True)):  # 0, the default, takes the type 2 header of mobile IPv6 alone
+        assert run(SETTINGS, conf(six={"all": SIX | {"accept_source_route": value}})).rows[2][4] is route
     without = run(SETTINGS, conf(six={}))
     assert (without.coverage, len(without.rows)) == (Coverage.COMPLETE, 2)
     never_emptier(SETTINGS, conf())

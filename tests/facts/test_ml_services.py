@@ -195,7 +195,8 @@ def test_a_service_with_its_socket() -> None:
         assert list(cut_short(SERVICES, evidence, source, step=60))
     assert only(evidence) == {
         "service": "vllm", "name": "vLLM", "category": "ml-serving", "found_by": "port and command", "pid": 10, "process": "python3", "uid": 1000,
-        "container": None, "namespace": None, "proto": "tcp", "address": "0.0.0.0", "port": 8000, "scope": "all", "auth": False,
+        "contained": False, "container": None, "namespaced": False, "namespace": None, "proto": "tcp", "address": "0.0.0.0", "port": 8000,
+        "scope": "all", "auth": False,
         "auth_evidence": "vendor's default (no login); the command line sets nothing else", "auth_default": "none", "tls": False,
     }  # fmt: skip
 
@@ -250,13 +251,23 @@ def test_a_service_in_a_container() -> None:
         held=[held(11434, 20), held(8000, 21)],
     )  # fmt: skip
     first, second = rows(evidence)
-    assert (first["container"], first["namespace"], first["address"], first["found_by"]) == (
-        ID,
-        "4026532300",
-        "0.0.0.0",
-        "port and command",
-    )
-    assert (second["namespace"], second["found_by"], second["service"]) == (None, "port", "ollama")
+    assert [first[name] for name in ("contained", "container", "namespaced", "namespace", "address", "found_by")] == [
+        True, ID, True, "4026532300", "0.0.0.0", "port and command",
+    ]  # fmt: skip
+    assert [second[name] for name in ("contained", "namespaced", "namespace", "found_by", "service")] == [
+        None,
+        False,
+        None,
+        "port",
+        "ollama",
+    ]
+
+
+@pytest.mark.parametrize(("more", "contained"), [
+    ({}, False), ({"contained": True}, True), ({"cgroup": DOCKER}, True), ({"cgroup": None}, None), ({"cgroup": None, "contained": True}, True),
+])  # fmt: skip
+def test_whether_a_service_is_in_a_container_is_told_apart_from_not_knowing(more: dict[str, Any], contained: bool | None) -> None:
+    assert only(host(process(10, "vllm serve x", **more)))["contained"] is contained
 
 
 def test_a_port_alone_is_said_to_be_no_proof() -> None:

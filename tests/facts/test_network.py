@@ -51,7 +51,13 @@ def test_one_row_for_each_socket_and_one_for_each_owner() -> None:
         ("tcp", "127.0.0.1", 25, "loopback"),
     ]
     held = rows_as_dicts(tables()["socket_owners"], run(tables()["socket_owners"], given))
-    assert [(h["port"], h["process"]) for h in held] == [(22, "sshd"), (22, "x"), (25, None)]
+    assert [(h["port"], h["process"], h["kernel"]) for h in held] == [(22, "sshd", False), (22, "x", False), (25, None, True)]
+
+
+def test_a_holder_that_may_not_be_seen_is_not_the_kernel() -> None:
+    given = {network.SOCKETS.id: ok(_document(_socket(owners=[{"pid": 9, "comm": None, "exe": None}])))}
+    (held,) = rows_as_dicts(tables()["socket_owners"], run(tables()["socket_owners"], given))
+    assert (held["kernel"], held["process"], held["program"]) == (False, None, None)
 
 
 def test_owners_that_could_not_be_seen_make_only_the_owners_partial() -> None:

@@ -95,7 +95,10 @@ def test_imex() -> None:
 ])  # fmt: skip
 def test_what_a_file_does_not_set_has_its_documented_default(table: Any, source: Any, defaults: tuple[Any, ...]) -> None:
     """So that a check can decide: NULL is for what is not understood."""
-    for text in ("LOG_LEVEL=4\n", "LOG_LEVEL=4\n" + "".join(f"{name}=\n" for name in ("FM_CMD_BIND_INTERFACE", "IMEX_CMD_BIND_INTERFACE_IP"))):
+    for text in (
+        "LOG_LEVEL=4\n",
+        "LOG_LEVEL=4\n" + "".join(f"{name}=\n" for name in ("FM_CMD_BIND_INTERFACE", "IMEX_CMD_BIND_INTERFACE_IP")),
+    ):
         found = run(table, {source.id: ok(text)})
         assert (found.coverage, found.rows) == (Coverage.COMPLETE, (defaults,))
 

@@ -198,13 +198,13 @@ LIB = "/lib/firmware"
     (cpu("GenuineIntel", 6, 0x8F, 8), ("intel-ucode/06-8f-08", "intel-ucode/06-8f-07"), "intel-ucode/06-8f-08"),
     (cpu("GenuineIntel", 6, 0x8F, 8), ("intel-ucode/06-8f-08.initramfs",), "intel-ucode/06-8f-08.initramfs"),
     (cpu("GenuineIntel", 6, 0x8F, 8), ("intel-ucode/06-8f-08.xz",), "intel-ucode/06-8f-08.xz"),
-    (cpu("GenuineIntel", 6, 0x8F, 8), ("intel-ucode/06-8f-07", "amd-ucode/microcode_amd_fam19h.bin"), None),
+    (cpu("GenuineIntel", 6, 0x8F, 8), ("intel-ucode/06-8f-07", "amd-ucode/microcode_amd_fam19h.bin"), ""),
     (cpu("AuthenticAMD", 25, 17, 1), ("amd-ucode/microcode_amd_fam19h.bin", "amd-ucode/microcode_amd.bin"), "amd-ucode/microcode_amd_fam19h.bin"),
     (cpu("AuthenticAMD", 26, 2, 1), ("amd-ucode/microcode_amd_fam1ah.bin.zst",), "amd-ucode/microcode_amd_fam1ah.bin.zst"),
     (cpu("AuthenticAMD", 16, 2, 1), ("amd-ucode/microcode_amd.bin",), "amd-ucode/microcode_amd.bin"),
-    (cpu("AuthenticAMD", 25, 17, 1), (), None),
+    (cpu("AuthenticAMD", 25, 17, 1), (), ""),
 ])  # fmt: skip
-def test_microcode_files(what: Item, files: tuple[str, ...], file: str | None) -> None:
+def test_microcode_files(what: Item, files: tuple[str, ...], file: str) -> None:
     there = {LIB: DIR} | {f"{LIB}/{name}": {"type": "file", "size": 36864} for name in files}
     evidence = {CPUINFO.id: what, processor.MICROCODE_FILES.id: js(there)}
     extracted = run(MICROCODE, evidence)

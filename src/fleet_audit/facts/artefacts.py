@@ -70,7 +70,7 @@ class ModelFile:
     gid: Annotated[int, "Group"]
     size_bytes: Annotated[int, "Size"]
     changed_at: Annotated[datetime | None, "When its content was changed last"]
-    verity: Annotated[str | None, "Digest that fs-verity enforces, ALGORITHM:HEX; NULL: none"]
+    verity: Annotated[str | None, "Digest that fs-verity enforces, ALGORITHM:HEX; empty: none; NULL: not read"]
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,10 @@ def parse_models(evidence: Bundle) -> Iterator[ModelFile]:
     """A row per file of a model."""
     for folder, row in _looked_at(evidence):
         for (path, mode, uid, gid, size, changed), seen in row["models"]:
-            if "unread" in seen or seen["verity"] == "?":
+            unread = "unread" in seen or seen["verity"] == "?"
+            if unread:
                 evidence.gap(DATA, f"{path}: {seen.get('unread') or 'its fs-verity digest was not read'}")
-            verity = None if seen["verity"] == "?" else seen["verity"]
+            verity = None if unread else seen["verity"] or ""
             yield ModelFile(folder, path, seen["format"], runs_code(path, seen["format"]), mode, uid, gid, size, utc(changed), verity)
 
 

@@ -41,7 +41,7 @@ class Interface:
     mtu: Annotated[int | None, "Largest packet, bytes"]
     speed_mbit: Annotated[int | None, "Speed, Mbit/s; NULL: without a link, or it does not tell"]
     driver: Annotated[str | None, "Kernel driver; NULL: a device in software"]
-    master: Annotated[str | None, "Bridge, bond or VRF that it belongs to"]
+    master: Annotated[str | None, "Bridge, bond or VRF that it belongs to; empty: none; NULL: not read"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class InterfaceSetting:
     interface: Annotated[str, "Interface; `all` and `default` (for those to come) stand beside them"]
     forwarding: Annotated[bool, "Packets for others are sent on. On `all` of ip4 it is net.ipv4.ip_forward"]
     accept_redirects: Annotated[bool | None, "ICMP redirects change routes"]
-    accept_source_route: Annotated[bool | None, "Packets may choose their own route; ip6: values from 0 on do"]
+    accept_source_route: Annotated[
+        bool | None,
+        "Packets may choose their own route; ip6: set above 0, as since 2.6.22 no value takes more than the harmless type 2 header",
+    ]
     send_redirects: Annotated[bool | None, "ICMP redirects are sent; NULL: ip6 has no such switch"]
     secure_redirects: Annotated[bool | None, "Redirects of listed gateways are taken; NULL: ip6"]
     rp_filter: Annotated[int | None, "Check of the source: 0 none, 1 strict, 2 loose; the larger of this and `all` counts; NULL: ip6"]
@@ -89,7 +92,7 @@ def parse_interfaces(evidence: Bundle) -> Iterator[Interface]:
             path.removeprefix(_NET), _role(evidence, path, entry, kind), bool(bits & 1),
             {"up": True, "down": False, "lowerlayerdown": False, "dormant": False, "notpresent": False}.get(state or ""), bool(bits & 0x100),
             integer(_text(evidence, path, entry, "mtu")), speed if speed is not None and speed > 0 else None,
-            _text(evidence, path, entry, "device/driver"), _text(evidence, path, entry, "master"),
+            _text(evidence, path, entry, "device/driver"), "" if entry.get("master", "") is None else _text(evidence, path, entry, "master"),
         )  # fmt: skip
     if not some:
         raise Unread("; ".join(evidence.gaps[:3]) or f"{INTERFACES.id}: no interface, not even the loopback")
@@ -144,7 +147,7 @@ def parse_settings(evidence: Bundle) -> Iterator[InterfaceSetting]:
         route = numbers["accept_source_route"]
         yield InterfaceSetting(
             family, name, forwarding != 0, _switch(numbers, "accept_redirects"),
-            None if route is None else route >= 0 if family == "ip6" else route != 0,
+            None if route is None else route > 0 if family == "ip6" else route != 0,
             _switch(numbers, "send_redirects"), _switch(numbers, "secure_redirects"), numbers.get("rp_filter"), _switch(numbers, "log_martians"),
             numbers.get("accept_ra"), _switch(numbers, "disable_ipv6"),
         )  # fmt: skip

@@ -38,7 +38,8 @@ class SocketOwner:
     address: Annotated[str, "Address of the socket"]
     port: Annotated[int, "Port of the socket"]
     scope: Annotated[str, f"How far the address reaches: {_SCOPES}"]
-    process: Annotated[str | None, "Command name, at most 15 characters; none for a socket of the kernel"]
+    kernel: Annotated[bool, "The kernel itself has it, as NFS and WireGuard do: no process holds it, and all were looked at"]
+    process: Annotated[str | None, "Command name, at most 15 characters; NULL for the kernel's, or if it may not be seen"]
     program: Annotated[str | None, "Path of the program; ends with ` (deleted)` if its file is gone"]
 
 
@@ -96,7 +97,7 @@ def parse_sockets(evidence: Bundle) -> Iterable[Socket]:
 
 
 def parse_owners(evidence: Bundle) -> Iterable[SocketOwner]:
-    """A row per socket and process; a socket without one has an empty row if all processes were looked at."""
+    """A row per socket and process; a socket without one is the kernel's if all processes were looked at."""
     rows = list(_rows(evidence))
     gap = evidence.document(SOCKETS).get("owners_gap")
     if gap:
@@ -106,10 +107,10 @@ def parse_owners(evidence: Bundle) -> Iterable[SocketOwner]:
         if not isinstance(owners, list) or not all(isinstance(owner, dict) for owner in owners):
             raise NotUnderstood("sockets: owners are not a list of objects")
         if not owners and not gap:
-            yield SocketOwner(proto, address, port, reach, None, None)
+            yield SocketOwner(proto, address, port, reach, True, None, None)
         seen = {(owner.get("comm"), owner.get("exe")) for owner in owners}
         for comm, exe in sorted(seen, key=repr):
-            yield SocketOwner(proto, address, port, reach, comm, exe)
+            yield SocketOwner(proto, address, port, reach, False, comm, exe)
 
 
 TABLES = (

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -78,6 +78,13 @@ def container_of(cgroup: str | None) -> str | None:
     """The container's id in the path of a control group: 64 hex digits, as docker, containerd, CRI-O and podman name it."""
     found = re.findall(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", cgroup or "")
     return found[-1] if found else None
+
+
+def in_container(row: Mapping[str, Any]) -> bool | None:
+    """Whether a process of the reader's runs in a container, by its process namespace or control group; None if that was not read."""
+    if row["contained"] or container_of(row["cgroup"]):
+        return True
+    return None if row["cgroup"] is None else False
 
 
 def unit_of(cgroup: str | None) -> str | None:

@@ -45,7 +45,7 @@ class MicrocodeAvailable:
     model: Annotated[int, "x86 model"]
     stepping: Annotated[int, "x86 stepping"]
     running: Annotated[str | None, "Revision that runs, in hex"]
-    file: Annotated[str | None, "File for this CPU (Intel) or its family (AMD); NULL: none is there"]
+    file: Annotated[str, "File for this CPU (Intel) or its family (AMD); empty: none is there"]
     file_bytes: Annotated[int | None, "Its size"]
 
 
@@ -72,7 +72,7 @@ def parse_available(evidence: Bundle) -> Iterable[MicrocodeAvailable]:
         folder, pattern = _NAMES[cpu.vendor](cpu)
         found = sorted(path for path in there if re.fullmatch(f"{_FIRMWARE}/{folder}/{pattern}(?:\\.initramfs)?(?:\\.xz|\\.zst)?", path))
         size = there[found[0]].get("size") if found else None
-        yield MicrocodeAvailable(cpu.vendor, cpu.family, cpu.model, cpu.stepping, cpu.microcode, found[0] if found else None, size)
+        yield MicrocodeAvailable(cpu.vendor, cpu.family, cpu.model, cpu.stepping, cpu.microcode, found[0] if found else "", size)
 
 
 def _intel(cpu: Cpu) -> tuple[str, str]:

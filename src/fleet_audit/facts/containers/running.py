@@ -26,8 +26,9 @@ class Container:
     id: Annotated[str, "Its id"]
     engine: Annotated[str | None, "docker, containerd, cri-o or podman; NULL: only its processes are known"]
     name: Annotated[str | None, "Its name, within its pod if it belongs to one"]
-    pod_namespace: Annotated[str | None, "Kubernetes namespace of its pod"]
-    pod: Annotated[str | None, "Its pod"]
+    in_pod: Annotated[bool | None, "It belongs to a pod of Kubernetes"]
+    pod_namespace: Annotated[str | None, "Kubernetes namespace of its pod; NULL without one, or not told"]
+    pod: Annotated[str | None, "Its pod; NULL without one, or not told"]
     image: Annotated[str | None, "Image as it was named; NULL: not told, as by podman"]
     rootless: Annotated[bool | None, "An ordinary user's own engine runs it; NULL: the processes were not read"]
     processes: Annotated[int | None, "Its processes that were seen; 0: none, as of one in a virtual machine; NULL: they were not read"]
@@ -66,13 +67,13 @@ class ContainerPort:
     container_port: Annotated[int | None, "Port within the container"]
 
 
-def _pods(evidence: Bundle) -> dict[str, tuple[str, str, str]]:
-    """{container: (namespace, pod, its name in it)} by kubelet's links; none without them."""
+def _pods(evidence: Bundle) -> dict[str, tuple[str, str, str]] | None:
+    """{container: (namespace, pod, its name in it)} by kubelet's links; empty without them, None if they were not read."""
     try:
         paths = evidence.entries(LOGS)
     except Unread as unread:
         evidence.gaps.append(str(unread))
-        return {}
+        return None
     found = {}
     for path in paths:
         parts = path.rpartition("/")[2].removesuffix(".log").split("_")
@@ -123,7 +124,8 @@ def _text(value: Any) -> str | None:
 def parse_containers(evidence: Bundle) -> Iterator[Container]:
     """A row per container that runs; one of which nothing but its processes is known is a gap too, unless it is rootless."""
     found, places = collected(evidence)
-    pods, node = _pods(evidence), _Node(found, places)
+    links, node = _pods(evidence), _Node(found, places)
+    pods = links or {}
     for ident, one in found.items():
         spec, docker = one.spec or asked_spec(one.asked), one.docker or {}
         rootless = None if places is None else is_rootless(one)
@@ -131,6 +133,9 @@ def parse_containers(evidence: Bundle) -> Iterator[Container]:
             evidence.gap(TASKS, f"container {ident[:12]} runs, and its configuration was not read")
         told = spec or oci.NOTHING
         namespace, pod, name = pods.get(ident, (None, None, None))
+        namespace, pod = told.labels.get("pod_namespace") or namespace, told.labels.get("pod") or pod
+        # containerd and CRI-O note the pod in the specification; where it was not read, or docker runs it, kubelet's links tell.
+        noted = one.spec is not None and one.engine != "docker"
         user = _text(docker.get("Config.User"))
         host_pid = node.shared(spec, "pid")
         if host_pid is None and one.rows and all(type(row.get("contained")) is bool for row in one.rows):
@@ -139,8 +144,9 @@ def parse_containers(evidence: Bundle) -> Iterator[Container]:
             id=ident,
             engine=one.engine,
             name=(_text(docker.get("Name")) or "").removeprefix("/") or told.labels.get("name") or name or one.name,
-            pod_namespace=told.labels.get("pod_namespace") or namespace,
-            pod=told.labels.get("pod") or pod,
+            in_pod=True if pod or namespace else False if noted or (spec is not None and links is not None) else None,
+            pod_namespace=namespace,
+            pod=pod,
             image=_text(docker.get("Config.Image")) or told.labels.get("image"),
             rootless=rootless,
             processes=None if places is None else len(one.rows),

@@ -28,6 +28,7 @@ class Process:
     env: dict[str, str] | None
     container: str | None
     contained: bool
+    in_container: bool | None
 
     @property
     def command(self) -> str:

@@ -13,7 +13,7 @@ from fleet_audit.facts.ml_services.config import Files
 from fleet_audit.facts.ml_services.known import Known, by_port, identify, services
 from fleet_audit.facts.namespaces import NAMESPACES
 from fleet_audit.facts.network import SOCKETS, address_of, scope
-from fleet_audit.facts.processes import PROCESSES, container_of, documents
+from fleet_audit.facts.processes import PROCESSES, container_of, documents, in_container
 from fleet_audit.facts.texts import program_names
 from fleet_audit.model import Source
 
@@ -33,8 +33,10 @@ class MlService:
     pid: Annotated[int | None, "Process; the lowest where several hold a socket; NULL: not told"]
     process: Annotated[str | None, "Command name, at most 15 characters"]
     uid: Annotated[int | None, "User of the process"]
-    container: Annotated[str | None, "Id of the container, from the process's control group; NULL: none, or not told"]
-    namespace: Annotated[str | None, "Number of the network namespace that has the socket, if it is another than the host's"]
+    contained: Annotated[bool | None, "It runs in a container; NULL: not told"]
+    container: Annotated[str | None, "Id of the container, from the process's control group; NULL: `contained` tells whether there is none"]
+    namespaced: Annotated[bool, "The socket is in another network namespace than the host's, as a container's"]
+    namespace: Annotated[str | None, "Number of that network namespace; NULL unless `namespaced`"]
     proto: Annotated[str | None, "tcp or udp"]
     address: Annotated[str | None, "Address in its usual form; 0.0.0.0 or :: for all"]
     port: Annotated[int | None, "Port"]
@@ -104,6 +106,7 @@ def _processes(evidence: Bundle) -> dict[int, Process]:
             cut = row.get("cut", "..." in argv)
             found[row["pid"]] = Process(
                 row["pid"], row["ppid"], row["uid"], names, row["comm"], tuple(argv), not cut, env, container_of(row["cgroup"]), row["contained"],
+                in_container(row),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError):
             evidence.gap(PROCESSES, "a process that is not understood")
@@ -163,8 +166,9 @@ def _row(
     found_by = f"port and {mine[pid]}" if listener and known.has_port(listener.port) else mine[pid]
     at = listener
     return MlService(
-        known.id, known.name, known.category, found_by, pid, process.comm, process.uid, process.container,
-        at.namespace if at else None, at.proto if at else None, at.address if at else None, at.port if at else None,
+        known.id, known.name, known.category, found_by, pid, process.comm, process.uid, process.in_container,
+        process.container, at is not None and at.namespace is not None, at.namespace if at else None,
+        at.proto if at else None, at.address if at else None, at.port if at else None,
         scope(at.address) if at else without, asks, why,
         known.auth_default, tls(known, line, by_command),
     )  # fmt: skip
@@ -181,6 +185,7 @@ def _by_port(listener: Listener, processes: Mapping[int, Process], is_a: Mapping
         return
     for known in by_port(listener.port):
         yield MlService(
-            known.id, known.name, known.category, "port", pid, comm, process.uid if process else None, process.container if process else None,
-            listener.namespace, listener.proto, listener.address, listener.port, scope(listener.address), None, None, known.auth_default, None,
+            known.id, known.name, known.category, "port", pid, comm, process.uid if process else None,
+            process.in_container if process else None, process.container if process else None, listener.namespace is not None, listener.namespace,
+            listener.proto, listener.address, listener.port, scope(listener.address), None, None, known.auth_default, None,
         )  # fmt: skip

@@ -53,8 +53,9 @@ class Imex:
 
     auth_encryption: Annotated[bool | None, "Nodes authenticate each other and encrypt; not by default"]
     auth_mode: Annotated[
-        str, "SSL_TLS, GSS_AUTH_ENCRYPT or GSS_AUTH_ONLY (no encryption), which counts with auth_encryption alone; "
-             "empty: not set, and with auth_encryption it then does not start"
+        str,
+        "SSL_TLS, GSS_AUTH_ENCRYPT or GSS_AUTH_ONLY (no encryption), which counts with auth_encryption alone; "
+        "empty: not set, and with auth_encryption it then does not start",
     ]
     bind_interface: Annotated[str, "Address for traffic between nodes; empty: the node's own in the list of nodes"]
     server_port: Annotated[int | None, "TCP port of traffic between nodes; 50000 by default"]
