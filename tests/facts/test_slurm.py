@@ -107,6 +107,22 @@ def test_what_is_not_understood_or_not_read_is_a_gap(text: str) -> None:
     assert extracted.coverage is Coverage.PARTIAL and [row[2] for row in extracted.rows] == ["clustername", "b"]
 
 
+@pytest.mark.parametrize("text", ["SlurmUser=slurm AuthType=auth/none", "ReturnToService=1 x", "Prolog=/a Epilog=/b"])
+def test_slurm_refuses_a_second_setting_on_a_line_so_it_is_a_gap(text: str) -> None:
+    """parse_config.c, s_p_parse_file: only white space may be left over after a key that takes no options."""
+    extracted = run(BY_NAME["slurm_settings"], recorded(slurm_settings=texts(**{CONF: f"ClusterName=a\n{text}\n"})))
+    assert extracted.coverage is Coverage.PARTIAL and f"{CONF}:2" in extracted.reason and len(extracted.rows) == 2
+
+
+@pytest.mark.parametrize("text", [
+    "NodeName=n1 CPUs=1", "PartitionName=p Nodes=n1 Default=YES", "NodeSet=s Feature=f", "DownNodes=n1 State=DOWN", "BasePath=/x AutoBasePath=true",
+    "SwitchName=s1 Nodes=n1", "BlockName=b Nodes=n1", "Name=gpu Type=h100", "PowerAction=off Program=/x", "FrontendName=f Port=7",
+])  # fmt: skip
+def test_keys_with_options_take_the_rest_of_the_line(text: str) -> None:
+    extracted = run(BY_NAME["slurm_settings"], recorded(slurm_settings=texts(**{CONF: text + "\n"})))
+    assert (extracted.coverage, len(extracted.rows)) == (Coverage.COMPLETE, 1)
+
+
 def test_an_included_file_that_may_not_be_read_is_a_gap() -> None:
     files = texts(**{CONF: "Include secret.conf\nA=1\n"}) | {"/etc/slurm/secret.conf": {"status": "denied", "detail": "Permission denied"}}
     extracted = run(BY_NAME["slurm_settings"], recorded(slurm_settings=files))
@@ -254,11 +270,37 @@ def test_the_recorded_files() -> None:
     ("/etc/slurm/slurm.key", "key"), ("/var/spool/slurmctld/jwt_hs256.key", "key"), ("/usr/lib64/slurm/auth_munge.so", "plugin"),
     ("/etc/slurm/job_submit.lua", "hook"), ("/etc/slurm/task_prolog", "hook"), ("/etc/slurm/scripts/x", "hook"),
     ("/etc/slurm/topology.conf", "config"),
-    ("/usr/libexec/slurm/health", "hook"), ("/etc/slurm/plugstack.conf.d/p.conf", "config"),
+    ("/usr/libexec/slurm/health", "hook"), ("/etc/slurm/plugstack.conf.d/p.conf", "config"), ("/etc/slurm/slurm.jwks", "key"),
+    ("/etc/slurm/ctld_cert_key.pem", "key"), ("/etc/slurm/ctld_cert.pem", "config"),
 ])  # fmt: skip
 def test_kinds_of_files(path: str, kind: str) -> None:
     (row,) = rows("slurm_files", recorded(slurm_files={path: entry(0o644), "/etc": entry(0o755, kind="dir")}))
     assert row["kind"] == kind
+
+
+def linked(path: str, mode: int = 0o644, uid: int = 0, kind: str = "file", **way: int) -> dict[str, Any]:
+    """A link as the reader follows it: to a path, by folders of these owners."""
+    folders = {"/" + name.replace("_", "/"): entry(0o755, owner, kind="dir") for name, owner in way.items()}
+    return entry(0o777, kind="link") | {
+        "link": path,
+        "target": entry(mode, uid, kind=kind) | {"path": path},
+        "way": {"/": entry(0o755, kind="dir")} | folders,
+    }
+
+
+def test_what_a_link_leads_to_has_a_row_of_its_own() -> None:
+    there = {
+        CONF: linked("/opt/cluster", 0o664, 7, opt=0, srv=5), "/run/slurm/conf": linked("/var/spool/slurmd/conf-cache", 0o755, kind="dir"),
+        "/etc/slurm/gres.conf": entry(0o777, kind="link") | {"link": "/shared/gres.conf", "target": {"status": "failed", "detail": "nfs4"}},
+    }  # fmt: skip
+    found = [tuple(row.values()) for row in rows("slurm_files", recorded(slurm_files=there))]
+    assert found == [
+        (CONF, CONF, "config", 0, 0, 0o777, True, "/opt/cluster"), ("/opt/cluster", CONF, "config", 7, 0, 0o664, False, ""),
+        ("/srv", CONF, "folder", 5, 0, 0o755, False, ""),
+        ("/run/slurm/conf", "/run/slurm/conf", "folder", 0, 0, 0o777, True, "/var/spool/slurmd/conf-cache"),
+        ("/var/spool/slurmd/conf-cache", "/run/slurm/conf", "folder", 0, 0, 0o755, False, ""),
+        ("/etc/slurm/gres.conf", "/etc/slurm/gres.conf", "config", 0, 0, 0o777, True, None),
+    ]  # fmt: skip
 
 
 def test_the_recorded_hooks() -> None:
@@ -274,12 +316,19 @@ def test_the_recorded_hooks() -> None:
     ({"/etc/slurm/prolog.d/1": entry(0o775, 0, 50)}, "/etc/slurm/prolog.d/1"), ({"/etc/slurm/prolog.d": entry(0o777, kind="dir")},
     "/etc/slurm/prolog.d"),
     ({"/etc/slurm/prolog.d": entry(0o1777, kind="dir")}, ""), ({"/etc": entry(0o755, 5, kind="dir")}, "/etc"),
-    ({"/etc": entry(0o777, kind="link")}, None),
+    ({"/etc": entry(0o777, kind="link")}, None), ({"/etc/slurm": linked("/opt/s", 0o755, kind="dir", opt=0)}, ""),
+    ({"/etc/slurm": linked("/opt/s", 0o777, kind="dir", opt=0)}, "/opt/s"), ({"/etc/slurm": linked("/opt/s", 0o755, kind="dir", opt=9)}, "/opt"),
 ])  # fmt: skip
 def test_the_weakest_part_of_a_hook_s_path(files: dict[str, Any], weakest: str | None) -> None:
     there = ROOTS | {"/etc/slurm/prolog.d/1": entry(0o755)} | files
     (row,) = rows("slurm_hooks", recorded(slurm_settings=texts(**{CONF: "Prolog=prolog.d/*\n"}), slurm_files=there))
     assert (row["path"], row["found"], row["weakest"]) == ("/etc/slurm/prolog.d/1", True, weakest)
+
+
+def test_a_hook_that_is_a_link_has_the_owner_and_mode_of_what_it_leads_to() -> None:
+    there = ROOTS | {"/etc/slurm/prolog.d/1": linked("/opt/p", 0o775, 6, opt=0)}
+    (row,) = rows("slurm_hooks", recorded(slurm_settings=texts(**{CONF: "Prolog=prolog.d/*\n"}), slurm_files=there))
+    assert (row["uid"], row["mode"], row["weakest"]) == (6, 0o775, "/opt/p")
 
 
 @pytest.mark.parametrize(("text", "expected"), [

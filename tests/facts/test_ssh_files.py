@@ -275,6 +275,21 @@ def test_files_of_the_server(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_what_links_lead_to_are_rows_of_their_own(tmp_path: Path) -> None:
+    """A key or a file of the configuration kept elsewhere is judged there."""
+    found = run(SSH_FILES, node(
+        tmp_path / "n", [SSH_FILES], {"/etc/ssh/sshd_config": "", "/srv/keys/a": "", "/srv/keys/site": ""},
+        {"/etc/ssh/ssh_host_rsa_key": "/srv/keys/a", "/etc/ssh/sshd_config.d/1.conf": "../../../srv/keys/site", "/etc/ssh/ssh_host_x_key": "gone"},
+    ))  # fmt: skip
+    rows = {row["path"]: (row["kind"], row["type"], row["leads_to"]) for row in rows_as_dicts(SSH_FILES, found)}
+    assert found.coverage is Coverage.COMPLETE
+    assert {path: row for path, row in rows.items() if row[1] != "dir"} == {
+        "/etc/ssh/sshd_config": ("config", "file", ""), "/etc/ssh/ssh_host_rsa_key": ("private-key", "link", "/srv/keys/a"),
+        "/srv/keys/a": ("private-key", "file", ""), "/srv/keys/site": ("config", "file", ""),
+        "/etc/ssh/sshd_config.d/1.conf": ("config", "link", "/srv/keys/site"), "/etc/ssh/ssh_host_x_key": ("private-key", "link", None),
+    }  # fmt: skip
+
+
 # --- authorised keys -------------------------------------------------------------------------------
 
 PASSWD = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/bash\nbob:x:1001:1001::/home/bob:/bin/bash\n"

@@ -209,6 +209,32 @@ def test_stat_gives_kinds_modes_owners_and_targets_and_no_content(node: Path) ->
     assert rows[f"{node}/dangling"]["link"] == "nowhere" and rows[f"{node}/absent"]["status"] == "absent"
 
 
+def test_stat_with_targets_follows_links_and_tells_the_folders_on_the_way(node: Path) -> None:
+    """Each folder that has a part of the way, that of a link between and behind `..` too: who writes to one can turn the link."""
+    for folder, mode in (("etc", 0o755), ("open", 0o777), ("opt", 0o750), ("opt/deep", 0o700)):
+        (node / folder).mkdir()
+        (node / folder).chmod(mode)
+    (node / "opt/deep/real").write_text("secret words")
+    (node / "opt/deep/real").chmod(0o640)
+    (node / "open/between").symlink_to(f"{node}/opt/deep/../deep/real")
+    (node / "etc/link").symlink_to("../open/between")
+    (node / "etc/loop").symlink_to("loop")
+    (node / "etc/gone").symlink_to("/nowhere/at/all")
+    (node / "etc/plain").write_text("")
+    asked = ask([source("it", "stat", globs=[f"{node}/etc/*"], targets=True)])
+    rows = asked.rows("it")
+    link = rows[f"{node}/etc/link"]
+    assert (link["type"], link["link"]) == ("link", "../open/between")
+    assert {name: link["target"][name] for name in ("path", "type", "mode", "uid")} == {
+        "path": f"{node}/opt/deep/real", "type": "file", "mode": 0o640, "uid": os.getuid(),
+    }  # fmt: skip
+    way = {path.removeprefix(str(node)): row["mode"] for path, row in link["way"].items() if path.startswith(str(node))}
+    assert way == {"": 0o755, "/etc": 0o755, "/open": 0o777, "/opt": 0o750, "/opt/deep": 0o700} and "/" in link["way"]
+    assert rows[f"{node}/etc/loop"]["target"]["status"] == "failed" and rows[f"{node}/etc/gone"]["target"]["status"] == "absent"
+    assert "way" not in rows[f"{node}/etc/gone"] and "target" not in rows[f"{node}/etc/plain"]
+    assert b"secret words" not in asked["it"].body
+
+
 def test_attrs_gives_null_for_what_is_not_there_and_the_last_part_of_links(node: Path) -> None:
     for n in (0, 1):
         (node / f"dev{n}").mkdir()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from fleet_audit.facts.accounts.metadata import LEADS_TO, understood, with_targets
 from fleet_audit.facts.base import Bundle, Table
 from fleet_audit.facts.containers.flags import running, words_of
 from fleet_audit.facts.processes import PROCESSES
@@ -19,7 +20,8 @@ FILES = Source(
                "/etc/kubernetes/pki", "/etc/kubernetes/pki/*", "/etc/kubernetes/pki/etcd/*", "/etc/kubernetes/kubelet-config.yaml",
                "/var/lib/kubelet", "/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeconfig", "/var/lib/kubelet/pki/*",
                "/home/kubernetes/kubelet-config.yaml", "/etc/rancher/*/*.yaml", "/var/lib/rancher/*/agent/*.kubeconfig",
-               "/var/lib/rancher/*/agent/*.key", "/var/lib/rancher/*/agent/pod-manifests/*", "/var/lib/etcd"]},
+               "/var/lib/rancher/*/agent/*.key", "/var/lib/rancher/*/agent/pod-manifests/*", "/var/lib/etcd"],
+     "targets": True},
     "Kubernetes reference, PKI certificates and requirements; kubeadm init: files of a node and of its control plane.",
 )  # fmt: skip
 
@@ -35,7 +37,10 @@ class KubernetesNode:
 
 @dataclass(frozen=True)
 class KubernetesFile:
-    """A file of a node that others must not change, or not read. Source: stat."""
+    """A file of a node that others must not change, or not read; what links lead to, and folders on the way that others may change.
+
+    Source: stat.
+    """
 
     path: Annotated[str, "The file or folder"]
     kind: Annotated[str, "kubeconfig, config, key, certificate, manifest or folder"]
@@ -43,6 +48,7 @@ class KubernetesFile:
     gid: Annotated[int, "Group"]
     mode: Annotated[int, "Permission bits as a number: 420 is 0644; those of a link say nothing"]
     link: Annotated[bool, "It is a symbolic link"]
+    leads_to: Annotated[str | None, LEADS_TO]
 
 
 KUBELETS = frozenset({"kubelet", "k3s", "k3s-server", "k3s-agent", "kubelite"})
@@ -79,12 +85,9 @@ def _kind(path: str) -> str:
 
 def parse_files(evidence: Bundle) -> Iterator[KubernetesFile]:
     """A row per file or folder."""
-    for path, entry in evidence.entries(FILES).items():
-        if any(type(entry.get(name)) is not int for name in ("uid", "gid", "mode")):
-            evidence.gap(FILES, f"{path} is not understood")
-            continue
-        kind = "folder" if entry.get("type") == "dir" else _kind(path)
-        yield KubernetesFile(path, kind, entry["uid"], entry["gid"], entry["mode"], entry.get("type") == "link")
+    for path, there in with_targets(understood(evidence, FILES)):
+        kind = "folder" if there.type == "dir" else _kind(path)
+        yield KubernetesFile(there.path, kind, there.uid, there.gid, there.mode, there.type == "link", there.leads_to)
 
 
 TABLES = (

@@ -49,7 +49,7 @@ class SlurmSetting:
     config: Annotated[str, "File that it belongs to, such as slurm.conf or cgroup.conf"]
     key: Annotated[str, "Key in lower case"]
     value: Annotated[str, "Value without quotes; secrets are reduced to <secret:KIND:LENGTH>"]
-    rest: Annotated[str, "What follows on the line, as of NodeName=, PartitionName= or Name=; else empty"]
+    rest: Annotated[str, "Options of NodeName=, PartitionName=, Name= and the like; else empty, as Slurm takes one setting a line"]
     file: Annotated[str, "File with the line; another one if it is included"]
     line: Annotated[int, "Number of the line, of the first one if it is continued"]
     in_force: Annotated[bool, "The last one of its key: Slurm takes the last value, save of keys that add up, as NodeName"]
@@ -113,8 +113,10 @@ def _rows(
         if included := re.match(r"(?i)include\s+(\S+)", line):
             yield from _rows(evidence, source, texts, posixpath.join(posixpath.dirname(path), included[1]), root, seen)
         elif match := re.match(r'\s*([\w.]+)\s*=\s*(?:"([^"]*)"|(\S+))(?=\s|$)', line, re.ASCII):
-            value = match[2] if match[2] is not None else match[3]
-            yield SlurmSetting(*root, match[1].lower(), value, line[match.end() :].strip(), path, number, True)
+            value, rest = match[2] if match[2] is not None else match[3], line[match.end() :].strip()
+            if rest and match[1].lower() not in _WITH_OPTIONS:
+                evidence.gap(source, f"{path}:{number} goes on behind the value of {match[1]}, and Slurm refuses the file")
+            yield SlurmSetting(*root, match[1].lower(), value, rest, path, number, True)
         elif line.strip():
             evidence.gap(source, f"{path}:{number} is no setting")
 
@@ -136,9 +138,12 @@ def _settings(evidence: Bundle, source: Source, names: Iterable[str]) -> Iterato
                 yield row if row.key in many or last[row.key] == number else replace(row, in_force=False)
 
 
-_ADDING = frozenset(
-    "nodename partitionname nodeset downnodes frontendname switchname blockname name slurmctldhost basepath prolog epilog".split()
+_WITH_OPTIONS = frozenset(
+    "nodename partitionname nodeset downnodes frontendname switchname blockname ringname name basepath poweraction".split()
 )
+"""Keys whose line goes on with options; after any other nothing may follow. Source: slurm, S_P_ARRAY with a handler, s_p_parse_file."""
+_ADDING = _WITH_OPTIONS | {"slurmctldhost", "prolog", "epilog", "prologslurmctld", "epilogslurmctld"}
+"""Keys of which each line counts."""
 
 
 def parse_settings(evidence: Bundle) -> Iterable[SlurmSetting]:

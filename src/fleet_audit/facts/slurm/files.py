@@ -8,8 +8,9 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
+from fleet_audit.facts.accounts.metadata import LEADS_TO, Metadata, understood, with_targets
 from fleet_audit.facts.base import Bundle, Table
 from fleet_audit.facts.slurm.config import FOLDERS, SETTINGS, parse_settings
 from fleet_audit.model import Source, SourceId
@@ -32,7 +33,8 @@ FILES = Source(
                "/usr/local/lib/slurm/*.so", "/opt/slurm/lib/slurm", "/opt/slurm/lib/slurm/*.so",
                *(f"{base}/{name}" for base in ("/var/spool/slurmctld", "/var/spool/slurm/statesave", "/var/spool/slurm/ctld", "/var/spool/slurm",
                                                "/var/lib/slurm/slurmctld", "/var/lib/slurm/statesave")
-                 for name in ("jwt_hs256.key", "slurm.key"))]},
+                 for name in ("jwt_hs256.key", "slurm.key"))],
+     "targets": True},
     "slurm.conf(5): configuration, keys (slurm.key, jwt_hs256.key), hooks and plugins where packages and custom put them. Never a content.",
     needs_root=True,
 )  # fmt: skip
@@ -45,14 +47,16 @@ HOOK_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class SlurmFile:
-    """A file or folder of Slurm. Source: stat."""
+    """A file or folder of Slurm, what links of it lead to, and folders on the way that others may change. Source: stat."""
 
     path: Annotated[str, "The file or folder"]
-    kind: Annotated[str, "folder, config, key, hook or plugin, by name and place"]
+    named: Annotated[str, "By what name it is found: its own path, or a link that leads to it or past it"]
+    kind: Annotated[str, "folder, config, key, hook or plugin, by name and place; of a link as of what it leads to"]
     uid: Annotated[int, "Owner"]
     gid: Annotated[int, "Group"]
     mode: Annotated[int, "Permission bits as a number: 420 is 0644; those of a link say nothing"]
     link: Annotated[bool, "It is a symbolic link"]
+    leads_to: Annotated[str | None, LEADS_TO]
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,18 @@ class SlurmHook:
     setting: Annotated[str, "Key, such as prolog or plugindir"]
     path: Annotated[str, "Path as named; of a pattern a row for each file, or the pattern if there is none"]
     found: Annotated[bool | None, "It is there; NULL: it lies where nobody looked"]
-    uid: Annotated[int | None, "Owner"]
-    mode: Annotated[int | None, "Permission bits as a number"]
+    uid: Annotated[int | None, "Owner; of a link, of what it leads to"]
+    mode: Annotated[int | None, "Permission bits as a number; of a link, of what it leads to"]
     weakest: Annotated[
-        str | None, "Itself or the nearest folder above it that others than root may change; empty: none; NULL: not all are known"
+        str | None,
+        "Itself, what it leads to, or the nearest folder on the way there that others than root may change; empty: none; "
+        "NULL: not all are known",
     ]
 
 
 def _kind(path: str) -> str:
     name = posixpath.basename(path)
-    if name.endswith(".key"):
+    if name.endswith((".key", ".jwks", "_key.pem")):
         return "key"
     if path.endswith(".so"):
         return "plugin"
@@ -80,41 +86,24 @@ def _kind(path: str) -> str:
     return "hook" if hook or re.search(r"(?i)prolog|epilog|health|\.(?:sh|py|lua|pl|bash)$", name) else "config"
 
 
-def well_formed(evidence: Bundle, source: Source) -> dict[str, dict[str, Any]]:
-    """{path: metadata} of what is there; entries that are not understood are gaps."""
-    found = {}
-    for path, entry in evidence.entries(source).items():
-        if any(type(entry.get(name)) is not int for name in ("uid", "gid", "mode")):
-            evidence.gap(source, f"{path} is not understood")
-        else:
-            found[path] = entry
-    return found
-
-
 def parse_files(evidence: Bundle) -> Iterator[SlurmFile]:
     """A row per file or folder that is Slurm's own."""
-    for path, entry in well_formed(evidence, FILES).items():
-        if (path in _ABOVE and "slurm" not in path) or re.fullmatch(r"/usr/lib/[^/]*-linux-gnu", path):
+    for path, there in with_targets(understood(evidence, FILES)):
+        if there.path == path and ((path in _ABOVE and "slurm" not in path) or re.fullmatch(r"/usr/lib/[^/]*-linux-gnu", path)):
             continue
-        kind = "folder" if entry.get("type") == "dir" else _kind(path)
-        yield SlurmFile(path, kind, entry["uid"], entry["gid"], entry["mode"], entry.get("type") == "link")
+        kind = "folder" if "dir" in (there.type, *(one.type for one in there.behind[:1])) or path in FOLDERS else _kind(path)
+        yield SlurmFile(there.path, path, kind, there.uid, there.gid, there.mode, there.type == "link", there.leads_to)
 
 
-def _others_may_change(entry: Mapping[str, Any]) -> bool:
-    """Whether a file or folder is not root's alone; in a sticky folder others cannot replace what is root's."""
-    writable = entry["mode"] & 0o002 or (entry["mode"] & 0o020 and entry["gid"] != 0)
-    return bool(entry["uid"] != 0 or (writable and not (entry.get("type") == "dir" and entry["mode"] & 0o1000)))
-
-
-def _weakest(files: Mapping[str, Mapping[str, Any]], path: str) -> str | None:
+def _weakest(files: Mapping[str, Metadata], path: str) -> str | None:
     """The nearest part of a path that others than root may change, empty if none, None if not all parts are known."""
     known = True
     while True:
         entry = files.get(path)
-        if entry is None or entry.get("type") == "link":
-            known = False
-        elif _others_may_change(entry):
-            return path
+        parts = () if entry is None else entry.behind if entry.type == "link" else (entry,)
+        known = known and bool(parts)
+        if weak := next((part.path for part in parts if part.others_may_change), None):
+            return weak
         if path == "/":
             return "" if known else None
         path = posixpath.dirname(path)
@@ -122,7 +111,7 @@ def _weakest(files: Mapping[str, Mapping[str, Any]], path: str) -> str | None:
 
 def parse_hooks(evidence: Bundle) -> Iterator[SlurmHook]:
     """A row per program that slurm.conf names."""
-    files = well_formed(evidence, FILES)
+    files = {there.path: there for there in understood(evidence, FILES)}
     for row in parse_settings(evidence):
         if row.config != "slurm.conf" or row.key not in HOOK_KEYS or row.value.lower() in ("none", "(null)"):
             continue
@@ -133,8 +122,9 @@ def parse_hooks(evidence: Bundle) -> Iterator[SlurmHook]:
                 entry = files.get(one)
                 looked = posixpath.dirname(one) in FOLDERS[:3] or any(fnmatch.fnmatchcase(one, glob) for glob in FILES.args["globs"])
                 there = True if entry else False if looked else None
-                owner, mode, weakest = (entry["uid"], entry["mode"], _weakest(files, one)) if entry else (None, None, None)
-                yield SlurmHook(row.folder, row.key, one, there, owner, mode, weakest)
+                end = entry if entry is None or entry.type != "link" else next(iter(entry.behind), None)
+                owner, mode = (end.uid, end.mode) if end else (None, None)
+                yield SlurmHook(row.folder, row.key, one, there, owner, mode, _weakest(files, one) if entry else None)
 
 
 TABLES = (

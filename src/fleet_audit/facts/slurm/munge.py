@@ -7,12 +7,11 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fleet_audit.facts.base import Bundle, Table, Unread, utc
 from fleet_audit.facts.containers.flags import running, words_of
 from fleet_audit.facts.processes import PROCESSES
-from fleet_audit.facts.slurm.files import well_formed
 from fleet_audit.facts.slurm.node import option
 from fleet_audit.model import Source, SourceId
 
@@ -41,10 +40,21 @@ class Munge:
     folder_mode: Annotated[int | None, "Permission bits of the folder: 448 is 0700"]
 
 
+def _files(evidence: Bundle) -> dict[str, dict[str, Any]]:
+    """{path: metadata} of what is there; entries that are not understood are gaps."""
+    found = {}
+    for path, entry in evidence.entries(MUNGE).items():
+        if any(type(entry.get(name)) is not int for name in ("uid", "gid", "mode")):
+            evidence.gap(MUNGE, f"{path} is not understood")
+        else:
+            found[path] = entry
+    return found
+
+
 def parse_munge(evidence: Bundle) -> Iterable[Munge]:
     """One row where there is munge."""
     daemons = [row for _, row in running(evidence, {"munged"})]
-    files = well_formed(evidence, MUNGE)
+    files = _files(evidence)
     if not daemons and not files:
         if evidence.gaps:
             raise Unread(evidence.gaps[0])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from fleet_audit.facts.accounts.metadata import metadata
+from fleet_audit.facts.accounts.metadata import LEADS_TO, metadata, with_targets
 from fleet_audit.facts.base import Bundle, NotUnderstood, Unread
 from fleet_audit.facts.ssh.config import CONFIG, parse_config
 from fleet_audit.model import Source, SourceId
@@ -22,7 +22,8 @@ HOST_KEYS = Source(
 )  # fmt: skip
 FILES = Source(
     SourceId("ssh-files"), "stat",
-    {"globs": ["/etc/ssh", "/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d", "/etc/ssh/sshd_config.d/*", "/etc/ssh/ssh_host_*"]},
+    {"globs": ["/etc/ssh", "/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d", "/etc/ssh/sshd_config.d/*", "/etc/ssh/ssh_host_*"],
+     "targets": True},
     "sshd(8), Files: private keys may be read by root alone; who can write the others decides who may log in.",
 )  # fmt: skip
 
@@ -39,7 +40,7 @@ class SshHostKey:
 
 @dataclass(frozen=True)
 class SshFile:
-    """A file or folder of the SSH server. Source: its metadata."""
+    """A file or folder of the SSH server, what links of it lead to, and folders on the way that others may change. Source: metadata."""
 
     path: Annotated[str, "Path"]
     kind: Annotated[str, "config, private-key, public-key or folder"]
@@ -47,6 +48,7 @@ class SshFile:
     mode: Annotated[int, "Permission bits as a number: 384 is 0600; of a link they say nothing"]
     uid: Annotated[int, "Owner"]
     gid: Annotated[int, "Group"]
+    leads_to: Annotated[str | None, LEADS_TO]
 
 
 FIXED_BITS = {"ed25519": 256, "nistp256": 256, "nistp384": 384, "nistp521": 521}
@@ -91,8 +93,8 @@ def parse_host_keys(evidence: Bundle) -> Iterator[SshHostKey]:
 
 def parse_files(evidence: Bundle) -> Iterator[SshFile]:
     """A row per file and folder that is there."""
-    for there in metadata(evidence, FILES):
-        name = there.path.rpartition("/")[2]
+    for path, there in with_targets(metadata(evidence, FILES)):
+        name = path.rpartition("/")[2]
         private = "public-key" if name.endswith(".pub") else "private-key"
-        kind = private if name.startswith("ssh_host_") else "folder" if there.type == "dir" else "config"
-        yield SshFile(there.path, kind, there.type, there.mode, there.uid, there.gid)
+        kind = "folder" if there.type == "dir" else private if name.startswith("ssh_host_") else "config"
+        yield SshFile(there.path, kind, there.type, there.mode, there.uid, there.gid, there.leads_to)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from fleet_audit.facts.accounts.metadata import masked, metadata
+from fleet_audit.facts.accounts.metadata import LEADS_TO, masked, metadata, with_targets
 from fleet_audit.facts.accounts.services import NSSWITCH, services
 from fleet_audit.facts.base import Bundle, Table
 from fleet_audit.facts.sudo.entries import Grant, Member
@@ -28,7 +28,7 @@ SUDO_CONF = Source(
     "sudo.conf(5), Plugin: another policy, or other files with rules.",
 )  # fmt: skip
 SUDOERS_FILES = Source(
-    SourceId("sudoers-files"), "stat", {"globs": [*MAINS, "/etc/sudoers.d", "/etc/sudoers.d/*"]},
+    SourceId("sudoers-files"), "stat", {"globs": [*MAINS, "/etc/sudoers.d", "/etc/sudoers.d/*"], "targets": True},
     "sudoers(5): sudo wants them to be root's and writable by nobody else. It passes over names in sudoers.d with `.` or with `~` at the end.",
 )  # fmt: skip
 
@@ -76,13 +76,14 @@ class SudoDefault:
 
 @dataclass(frozen=True)
 class SudoersFile:
-    """A file or folder with sudo's rules. Source: its metadata."""
+    """A file or folder with sudo's rules, what links of it lead to, and folders on the way that others may change. Source: metadata."""
 
     path: Annotated[str, "Path"]
     type: Annotated[str, "file, dir, link or other"]
-    mode: Annotated[int, "Permission bits as a number: 288 is 0440"]
+    mode: Annotated[int, "Permission bits as a number: 288 is 0440; of a link they say nothing"]
     uid: Annotated[int, "Owner"]
     gid: Annotated[int, "Group"]
+    leads_to: Annotated[str | None, LEADS_TO]
     ignored: Annotated[bool, "sudo passes over it for its name"]
 
 
@@ -155,10 +156,10 @@ def parse_defaults(evidence: Bundle) -> Iterator[SudoDefault]:
 
 def parse_files(evidence: Bundle) -> Iterable[SudoersFile]:
     """A row for each file and folder that is there."""
-    for there in metadata(evidence, SUDOERS_FILES):
-        folder, _, name = there.path.rpartition("/")
+    for path, there in with_targets(metadata(evidence, SUDOERS_FILES)):
+        folder, _, name = path.rpartition("/")
         ignored = folder.endswith(".d") and ("." in name or name.endswith("~"))
-        yield SudoersFile(there.path, there.type, there.mode, there.uid, there.gid, ignored)
+        yield SudoersFile(there.path, there.type, there.mode, there.uid, there.gid, there.leads_to, ignored)
 
 
 TABLES = (

@@ -168,3 +168,26 @@ class Files:
         }
         row.update((ARCHIVE or {}).get("meta", {}).get(path, {}))
         return row
+
+    def followed(self, path):
+        """What a path leads to in the end, and the folders on the way: who can write to one of them can put something else there."""
+        here, way, parts, links = "/", {}, path.split("/")[::-1], 0
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                here = here.rpartition("/")[0] or "/"
+                continue
+            way[here] = {name: self.lstat(here)[name] for name in ("type", "mode", "uid", "gid")}
+            there = here.rstrip("/") + "/" + part
+            row = self.lstat(there)
+            if row["link"] is None:
+                here = there
+                continue
+            links += 1
+            if links > 40:
+                raise Unread("failed", "too many levels of symbolic links")
+            here = "/" if row["link"].startswith("/") else here
+            parts += row["link"].split("/")[::-1]
+        return dict(self.lstat(here), path=here), way

@@ -111,13 +111,19 @@ def read_files(files, spec):
 
 @reader("stat")
 def read_stat(files, spec):
-    """{path: metadata or {"status", "detail"}}; never a content."""
+    """{path: metadata or {"status", "detail"}}; never a content. With `targets`, of a link also what it leads to, and by which folders."""
     rows = {}
     for path in matches(files, spec["globs"], rows, len(spec["globs"])):
         try:
             rows[path] = files.lstat(path)
         except Unread as unread:
             rows[path] = {"status": unread.status, "detail": unread.detail}
+            continue
+        if spec.get("targets") and rows[path]["link"] is not None:
+            try:
+                rows[path]["target"], rows[path]["way"] = files.followed(path)
+            except Unread as unread:
+                rows[path]["target"] = {"status": unread.status, "detail": unread.detail}
     return dump(rows)
 
 
