@@ -35,7 +35,16 @@ def test_a_real_node() -> None:
     (systemd,) = rows("systemd_coredump", recorded())
     assert (systemd["storage"], systemd["keeps_nothing"], systemd["max_use"]) == ("external", False, None)
     assert rows("core_folders", recorded()) == [
-        {"path": "/var/lib/systemd/coredump", "mode": 0o755, "uid": 0, "gid": 0, "dumps": 1, "readable_by_others": 0}
+        {
+            "path": "/var/lib/systemd/coredump",
+            "mode": 0o755,
+            "uid": 0,
+            "gid": 0,
+            "files": 1,
+            "files_open": 0,
+            "folders": 0,
+            "folders_open": 0,
+        }
     ]
     limits = [(row["file"].rpartition("/")[2], row["domain"], row["type"], row["value"]) for row in rows("core_limits", recorded())]
     assert limits[:3] == [("10-coredump-debian.conf", "*", "soft", "0"), ("10-coredump-debian.conf", "root", "soft", "0"),
@@ -46,11 +55,14 @@ def test_a_real_node() -> None:
 
 
 @pytest.mark.parametrize(("pattern", "handler", "absolute"), [  # synthetic: core(5), and what distributions set
-    ("core\n", None, False), ("\n", None, False), ("/var/core/core.%e.%p\n", None, True), ("|/bin/false\n", "/bin/false", True),
+    ("core\n", "", False), ("\n", "", False), ("/var/core/core.%e.%p\n", "", True), ("|/bin/false\n", "/bin/false", True),
+    # A name proves nothing: only where distributions put them they are what they are called.
+    ("|/tmp/systemd-coredump %P\n", "/tmp/systemd-coredump", True), ("|/opt/apport/x\n", "/opt/apport/x", True),
+    ("|/lib/systemd/systemd-coredump %P\n", "systemd-coredump", True), ("@/run/coredump.socket\n", "/run/coredump.socket", True),
     ("|/usr/share/apport/apport -p%p -s%s -c%c -d%d -P%P -u%u -g%g -F%F -- %E\n", "apport", True),
-    ("|/usr/libexec/abrt-hook-ccpp %s %c %p %u %g %t %P %I %h\n", "abrt", True), ("|\n", "", True),
+    ("|/usr/libexec/abrt-hook-ccpp %s %c %p %u %g %t %P %I %h\n", "abrt", True), ("|\n", "|", True),
 ])  # fmt: skip
-def test_patterns(pattern: str, handler: str | None, absolute: bool) -> None:
+def test_patterns(pattern: str, handler: str, absolute: bool) -> None:
     (row,) = rows("core_dumps", {PATTERN.id: ok(pattern), DUMPABLE.id: ok("0\n")})
     assert (row["pattern"], row["handler"], row["absolute"], row["suid_dumpable"]) == (pattern.strip(), handler, absolute, 0)
 
@@ -74,7 +86,8 @@ def coredump(**files: str) -> Evidence:
 
 @pytest.mark.parametrize(("files", "storage", "nothing"), [  # coredump.conf(5), systemd.syntax(7): precedence and conflicts
     ({}, "external", False), ({"main": "[Coredump]\nStorage=none\n"}, "none", True),
-    ({"main": "[Coredump]\nProcessSizeMax=0\n"}, "external", True), ({"main": "[Coredump]\nExternalSizeMax=0\n"}, "external", True),
+    ({"main": "[Coredump]\nProcessSizeMax=0\n"}, "external", False),  # stored all the same, up to ExternalSizeMax
+    ({"main": "[Coredump]\nProcessSizeMax=0\nStorage=journal\n"}, "journal", False), ({"main": "[Coredump]\nExternalSizeMax=0\n"}, "external", True),
     ({"main": "[Coredump]\nStorage=journal\nExternalSizeMax=0\n"}, "journal", False),
     ({"main": "[Coredump]\nStorage=journal\nJournalSizeMax=0K\n"}, "journal", True),
     ({"main": "[Coredump]\nStorage=journal\n", "vendor": "[Coredump]\nStorage=none\n"}, "journal", False),
@@ -128,8 +141,16 @@ def test_folders_and_who_reads_the_dumps() -> None:
     found = rows("core_folders", {FOLDERS.id: document({
         "/var/crash": folder, "/var/crash/a.crash": {**FILE, "mode": 0o644}, "/var/crash/b.crash": {**FILE, "mode": 0o640},
         "/var/crash/c": {"type": "link", "mode": 0o777}, "/var/core": FILE, "/cores": None,
+        "/var/crash/2026": {**folder, "mode": 0o755}, "/var/crash/2026/dump": {**FILE, "mode": 0o644},
+        "/var/crash/2026/dmesg": {**FILE, "mode": 0o600},
+        "/var/spool/abrt": {**folder, "mode": 0o751}, "/var/spool/abrt/open": {**folder, "mode": 0o755},
+        "/var/spool/abrt/not": {**folder, "mode": 0o750},
     })})  # fmt: skip
-    assert [(row["path"], row["mode"], row["dumps"], row["readable_by_others"]) for row in found] == [("/var/crash", 0o3777, 3, 1)]
+    assert [(row["path"], row["mode"], row["files"], row["files_open"], row["folders"], row["folders_open"]) for row in found] == [
+        ("/var/crash", 0o3777, 3, 1, 1, 0), ("/var/crash/2026", 0o755, 2, 1, 0, 0), ("/var/spool/abrt", 0o751, 0, 0, 2, 1),
+    ]  # fmt: skip
+    closed = {"/var/crash": {**folder, "mode": 0o700}, "/var/crash/2026": {**folder, "mode": 0o755}}
+    assert [row["path"] for row in rows("core_folders", {FOLDERS.id: document(closed)})] == ["/var/crash"]
     linked = {"/var/crash": {**folder, "type": "link"}, "/var/crash/a": {**FILE, "mode": 0o644}}
     assert rows("core_folders", {FOLDERS.id: document(linked)}, Coverage.PARTIAL) == []
     assert rows("core_folders", {FOLDERS.id: document({"/var/crash": DENIED, "/cores": {"type": "dir"}})}, Coverage.PARTIAL) == []

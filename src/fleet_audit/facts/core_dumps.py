@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fleet_audit.facts.base import Bundle, NotUnderstood, Table, integer, value
 from fleet_audit.facts.processes import PROCESSES, documents
@@ -15,7 +15,7 @@ from fleet_audit.model import Source, SourceId, Status
 
 PATTERN = Source(
     SourceId("core-pattern"), "file", {"paths": ["/proc/sys/kernel/core_pattern"]},
-    "core(5): a file name, or after a pipe sign a program that takes the dump; empty: none, unless core_uses_pid.",
+    "core(5): a file name, after a pipe sign a program that takes the dump, after @ a socket (Linux 6.16); empty: none, unless core_uses_pid.",
 )  # fmt: skip
 DUMPABLE = Source(
     SourceId("suid-dumpable"), "file", {"paths": ["/proc/sys/fs/suid_dumpable"]}, "proc_sys_fs(5): 0 no, 1 all, 2 readable by root alone.",
@@ -37,7 +37,7 @@ LIMITS = Source(
 FOLDERS = Source(
     SourceId("core-folders"), "stat",
     {"globs": [path for folder in ("/var/lib/systemd/coredump", "/var/crash", "/var/core", "/var/lib/apport/coredump", "/var/spool/abrt", "/cores")
-               for path in (folder, f"{folder}/*")]},
+               for path in (folder, f"{folder}/*")] + ["/var/crash/*/*"]},
     "Where dumps lie by default: coredump.conf(5), kdump, apport, abrt; /var/core and /cores by habit.",
     needs_root=True,
 )  # fmt: skip
@@ -57,7 +57,9 @@ class CoreDumps:
 
     pattern: Annotated[str, "Pattern of the file, or the program behind a pipe sign"]
     handler: Annotated[
-        str | None, "Program that takes the dumps: systemd-coredump, apport, abrt or its path; NULL: the kernel writes a file"
+        str,
+        "What takes the dumps: systemd-coredump, apport or abrt, each where distributions put it; else the program's or socket's path; "
+        "empty: the kernel writes a file",
     ]
     absolute: Annotated[bool, "Files go to one place; else into the program's working folder, maybe shared"]
     suid_dumpable: Annotated[int | None, "Set-user-ID programs: 0 are not dumped, 1 are, 2 for root alone"]
@@ -71,7 +73,10 @@ class SystemdCoredump:
     process_size_max: Annotated[str | None, "Size of a process up to which it is processed, as written; 0: never"]
     external_size_max: Annotated[str | None, "Size of a file at most, as written"]
     max_use: Annotated[str | None, "Space that dumps may take, as written"]
-    keeps_nothing: Annotated[bool, "No dump is kept: storage none, or a size of 0"]
+    journal_size_max: Annotated[str | None, "Size of an entry of the journal at most, as written"]
+    keeps_nothing: Annotated[
+        bool, "No dump is kept: storage none, or its own size is 0. process_size_max says what is processed, and not what is kept"
+    ]
 
 
 @dataclass(frozen=True)
@@ -94,14 +99,18 @@ class ServiceCoreLimit:
 
 @dataclass(frozen=True)
 class CoreFolder:
-    """A folder of dumps that is there. Source: stat(2)."""
+    """A folder of dumps that is there; those in /var/crash, which kdump makes, too, if others come that far. Source: stat(2)."""
 
     path: Annotated[str, "Folder"]
     mode: Annotated[int, "Mode bits"]
     uid: Annotated[int, "Owner"]
     gid: Annotated[int, "Group"]
-    dumps: Annotated[int, "Files and folders in it"]
-    readable_by_others: Annotated[int, "Those of them that everybody may read"]
+    files: Annotated[int, "Files in it"]
+    files_open: Annotated[int, "Those of them that everybody may read"]
+    folders: Annotated[int, "Folders in it"]
+    folders_open: Annotated[
+        int, "Those of them that everybody may enter, and that have no row of their own: what they hold was not looked at"
+    ]
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ class Apport:
     enabled: Annotated[bool, "It is switched on, as is the default"]
 
 
-_HANDLERS = (("systemd-coredump", "systemd-coredump"), ("apport", "apport"), ("abrt-hook", "abrt"))
+_HANDLERS = {path: next(word for word in ("systemd-coredump", "apport", "abrt") if word in path) for path in HANDLERS.args["globs"]}
 
 
 def parse_kernel(evidence: Bundle) -> Iterable[CoreDumps]:
@@ -144,13 +153,12 @@ def parse_kernel(evidence: Bundle) -> Iterable[CoreDumps]:
     if evidence.item(DUMPABLE).status is Status.OK and mode not in (0, 1, 2):
         evidence.gap(DUMPABLE, "none of its numbers")
         mode = None
-    program = (pattern[1:].split() or [""])[0] if pattern.startswith("|") else None
-    handler = None if program is None else next((word for part, word in _HANDLERS if part in program), program)
-    yield CoreDumps(pattern, handler, pattern.startswith(("/", "|")), mode)
+    program = next(iter(pattern.lstrip("|@").split()), pattern) if pattern.startswith(("|", "@")) else ""
+    yield CoreDumps(pattern, _HANDLERS.get(program, program), pattern.startswith(("/", "|", "@")), mode)
 
 
 def parse_systemd(evidence: Bundle) -> Iterable[SystemdCoredump]:
-    """One row where systemd-coredump is installed."""
+    """One row where systemd-coredump is installed. Source: systemd, src/coredump: storage_size_max, maybe_remove_external_coredump."""
     if not any("systemd-coredump" in path for path in places(evidence, HANDLERS)):
         return
     given = {name: values[-1] for name, values in settings(evidence, COREDUMP, "Coredump").items()}
@@ -158,10 +166,11 @@ def parse_systemd(evidence: Bundle) -> Iterable[SystemdCoredump]:
     if storage not in ("external", "journal", "none"):
         evidence.gap(COREDUMP, "a storage that is not known: the default holds")
         storage = "external"
-    sizes = [given.get(name) for name in ("ProcessSizeMax", "ExternalSizeMax", "JournalSizeMax")]
-    zero = [re.fullmatch(r"0+[KMGTPE]?", size or "") is not None for size in sizes]
-    nothing = storage == "none" or zero[0] or zero[1 if storage == "external" else 2]
-    yield SystemdCoredump(storage, sizes[0], sizes[1], given.get("MaxUse"), nothing)
+    size = given.get({"external": "ExternalSizeMax", "journal": "JournalSizeMax"}.get(storage, ""), "")
+    nothing = storage == "none" or re.fullmatch(r"0+[KMGTPE]?", size) is not None
+    yield SystemdCoredump(
+        storage, given.get("ProcessSizeMax"), given.get("ExternalSizeMax"), given.get("MaxUse"), given.get("JournalSizeMax"), nothing
+    )
 
 
 def parse_limits(evidence: Bundle) -> Iterable[CoreLimit]:
@@ -193,13 +202,31 @@ def parse_folders(evidence: Bundle) -> Iterable[CoreFolder]:
             if entry is not None and entry.get("type") == "link":
                 evidence.gap(FOLDERS, f"{folder}: a link, to what was not looked at")
             continue
-        dumps = [found for path, found in there.items() if path.rpartition("/")[0] == folder]
-        mode, uid, gid = (entry.get(name) for name in ("mode", "uid", "gid"))
-        if type(mode) is not int or type(uid) is not int or type(gid) is not int:
-            evidence.gap(FOLDERS, f"{folder}: not understood")
-            continue
-        readable = [found for found in dumps if type(bits := found.get("mode")) is int and bits & 0o004 and found.get("type") != "link"]
-        yield CoreFolder(folder, mode, uid, gid, len(dumps), len(readable))
+        row = _folder(evidence, there, folder, entry)
+        if row is not None:
+            yield row
+        if row is not None and folder == _KDUMP and row.mode & 0o001:
+            inner = {path: found for path, found in there.items() if path.rpartition("/")[0] == folder and found.get("type") == "dir"}
+            yield from (one for path, found in inner.items() if (one := _folder(evidence, there, path, found)))
+
+
+_KDUMP = "/var/crash"
+
+
+def _folder(evidence: Bundle, there: Mapping[str, Mapping[str, Any]], folder: str, entry: Mapping[str, Any]) -> CoreFolder | None:
+    mode, uid, gid = (entry.get(name) for name in ("mode", "uid", "gid"))
+    if type(mode) is not int or type(uid) is not int or type(gid) is not int:
+        evidence.gap(FOLDERS, f"{folder}: not understood")
+        return None
+    inside = [found for path, found in there.items() if path.rpartition("/")[0] == folder]
+    folders = [found for found in inside if found.get("type") == "dir"]
+    files = [found for found in inside if found.get("type") != "dir"]
+    entered = 0 if folder == _KDUMP else _open(folders, 0o001)
+    return CoreFolder(folder, mode, uid, gid, len(files), _open(files, 0o004), len(folders), entered)
+
+
+def _open(found: Iterable[Mapping[str, Any]], bit: int) -> int:
+    return sum(type(bits := one.get("mode")) is int and bool(bits & bit) and one.get("type") != "link" for one in found)
 
 
 def parse_gpu(evidence: Bundle) -> Iterable[GpuCoreDump]:
