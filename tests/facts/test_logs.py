@@ -203,14 +203,17 @@ def test_included_files_that_are_absent_or_denied() -> None:
 
 
 @pytest.mark.parametrize(("text", "wanted"), [
-    ('module(load="imudp")\ninput(type="imudp" port="514")\n', [("udp", None, 514, False)]),
+    ('module(load="imudp")\ninput(type="imudp" port="514")\n', [("udp", "*", 514, False)]),
     ('module(load="imtcp" StreamDriver.Name="gtls" StreamDriver.Mode="1")\ninput(type="imtcp" port="6514" address="10.0.0.1")\n',
      [("tcp", "10.0.0.1", 6514, True)]),
-    ('input(type="imptcp" port=["514", "515"])\n', [("tcp", None, 514, False), ("tcp", None, 515, False)]),
-    ('input(type="imrelp" port="2514" tls="on")\n', [("relp", None, 2514, True)]), ('input(type="imdtls" port="4433")\n', [("dtls", None, 4433,
+    ('input(type="imptcp" port=["514", "515"])\n', [("tcp", "*", 514, False), ("tcp", "*", 515, False)]),
+    ('input(type="imrelp" port="2514" tls="on")\n', [("relp", "*", 2514, True)]), ('input(type="imdtls" port="4433")\n', [("dtls", "*", 4433,
      True)]),
-    ("$UDPServerAddress 127.0.0.1\n$UDPServerRun 514\n$InputTCPServerRun 10514\n", [("udp", "127.0.0.1", 514, False), ("tcp", None, 10514, False)]),
-    ("$InputTCPServerStreamDriverMode 1\n$InputTCPServerRun 6514\n", [("tcp", None, 6514, True)]),
+    ("$UDPServerAddress 127.0.0.1\n$UDPServerRun 514\n$InputTCPServerRun 10514\n", [("udp", "127.0.0.1", 514, False), ("tcp", "*", 10514, False)]),
+    ("$InputTCPServerStreamDriverMode 1\n$InputTCPServerRun 6514\n", [("tcp", "*", 6514, True)]),
+    ('input(type="imudp" port="514" address="*")\n', [("udp", "*", 514, False)]),
+    ('input(type="imudp" port="514" address=`echo $ADDRESS`)\n', [("udp", None, 514, False)]),
+    ("$UDPServerAddress *\n$UDPServerRun 514\n", [("udp", "*", 514, False)]),
     ('#input(type="imudp" port="514")\nmodule(load="imudp")\n', []),
 ])  # fmt: skip
 def test_receivers_of_rsyslog(text: str, wanted: list[Any]) -> None:
@@ -253,7 +256,7 @@ def test_syslog_ng() -> None:
     ]  # fmt: skip
     found = rows("log_receivers", NOTHING | {SYSLOG_NG.id: document({NG: NG_TEXT})})
     assert [(row["protocol"], row["address"], row["port"], row["tls"]) for row in found] == [
-        ("tcp", "10.0.0.1", 6514, True), ("udp", None, None, False),
+        ("tcp", "10.0.0.1", 6514, True), ("udp", "*", None, False),
     ]  # fmt: skip
     split = {
         NG: '@include "/etc/syslog-ng/conf.d/*.conf"\nlog { destination(d); };\n',

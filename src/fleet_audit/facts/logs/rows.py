@@ -33,7 +33,7 @@ class LogReceiver:
     program: Annotated[str, "rsyslog or syslog-ng"]
     file: Annotated[str, "Configuration file"]
     protocol: Annotated[str, "udp, tcp, relp, ..."]
-    address: Annotated[str | None, "Address that it listens on; NULL: all"]
+    address: Annotated[str | None, "Address that it listens on; *: all; NULL: the file puts it together"]
     port: Annotated[int | None, "Port; NULL: the program's default"]
     tls: Annotated[bool | None, "The way is encrypted; NULL: the configuration does not tell"]
 
@@ -99,6 +99,13 @@ def blocks(plain: str, mask: str, opening: str, brackets: str = "()") -> Iterato
                 done = bracket.start()
                 break
         yield match, done, None if depth else plain[match.end() : done]
+
+
+def listened(written: str | None) -> str | None:
+    """The address that a receiver listens on, * for all, None if it is put together when the program starts."""
+    if not written or written in ("*", "0.0.0.0", "::"):
+        return "*"
+    return None if re.search(r"[`$]", written) else written
 
 
 def encrypted(url: str | None) -> bool | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fleet_audit.facts.base import Bundle, integer
-from fleet_audit.facts.logs.rows import LogForward, LogReceiver, blocks, masked
+from fleet_audit.facts.logs.rows import LogForward, LogReceiver, blocks, listened, masked
 from fleet_audit.model import Source, SourceId
 
 _MAIN = "/etc/rsyslog.conf"
@@ -122,7 +122,10 @@ def _take(path: str, word: str, content: str, state: _State) -> Iterator[str]:
         elif word == "input" and kind in _INPUTS:
             both = {**state.modules.get(kind, {}), **given}
             tls = (both.get("streamdriver.mode") or both.get("tls") or ["0"])[0].lower() in ("1", "on")
-            addresses: list[str | None] = [*given.get("address", [])] or [None]
+            unread = (
+                "address" not in given and re.search(r"(?i)\baddress\s*=", content) is not None
+            )  # in backticks, worked out at its start
+            addresses = [listened(text, unread) for text in given.get("address") or [""]]
             state.receivers += [LogReceiver("rsyslog", path, _INPUTS[kind], address, integer(port), tls or kind == "imdtls")
                           for address in addresses for port in given.get("port") or [""]]  # fmt: skip
         return
@@ -134,9 +137,7 @@ def _take(path: str, word: str, content: str, state: _State) -> Iterator[str]:
         elif name in _LEGACY_INPUTS:
             tls = state.one("inputtcpserverstreamdrivermode") == "1" and _LEGACY_INPUTS[name] == "tcp"
             address = state.directives.get("udpserveraddress") if name == "udpserverrun" else None
-            state.receivers.append(
-                LogReceiver("rsyslog", path, _LEGACY_INPUTS[name], None if address == "*" else address, integer(text), tls)
-            )
+            state.receivers.append(LogReceiver("rsyslog", path, _LEGACY_INPUTS[name], listened(address), integer(text), tls))
         else:
             state.directives[name] = text
     elif match := re.search(r":om(relp|gssapi):(\[[^\]\s]+\]|[^\s:;]+)(?::(\d+))?", line):

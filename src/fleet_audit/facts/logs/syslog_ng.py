@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from fleet_audit.facts.base import Bundle, integer
-from fleet_audit.facts.logs.rows import LogForward, LogReceiver, blocks, encrypted, masked
+from fleet_audit.facts.logs.rows import LogForward, LogReceiver, blocks, encrypted, listened, masked
 from fleet_audit.model import Source, SourceId
 
 SYSLOG_NG = Source(
@@ -53,7 +53,7 @@ def read(evidence: Bundle) -> tuple[list[LogForward], list[LogReceiver]]:
                         verified = verify not in ("optional-trusted", "optional-untrusted", "required-untrusted", "no") if tls else None
                         forwards.append(LogForward("syslog-ng", path, protocol, address, port, tls, verified))
                     else:
-                        receivers.append(LogReceiver("syslog-ng", path, protocol, address if address != "0.0.0.0" else None, port, tls))
+                        receivers.append(LogReceiver("syslog-ng", path, protocol, listened(address), port, tls))
     return forwards, receivers
 
 
