@@ -122,10 +122,8 @@ def _take(path: str, word: str, content: str, state: _State) -> Iterator[str]:
         elif word == "input" and kind in _INPUTS:
             both = {**state.modules.get(kind, {}), **given}
             tls = (both.get("streamdriver.mode") or both.get("tls") or ["0"])[0].lower() in ("1", "on")
-            unread = (
-                "address" not in given and re.search(r"(?i)\baddress\s*=", content) is not None
-            )  # in backticks, worked out at its start
-            addresses = [listened(text, unread) for text in given.get("address") or [""]]
+            computed = re.search(r"(?i)\baddress\s*=\s*`", content)
+            addresses = [listened(text) for text in given.get("address") or ["`" if computed else ""]]
             state.receivers += [LogReceiver("rsyslog", path, _INPUTS[kind], address, integer(port), tls or kind == "imdtls")
                           for address in addresses for port in given.get("port") or [""]]  # fmt: skip
         return
