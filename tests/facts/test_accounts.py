@@ -78,8 +78,8 @@ def rows(table: Table, **more: Item) -> list[dict[str, Any]]:
 def test_users() -> None:
     found = {row["name"]: row for row in rows(USERS)}
     assert {name: row["kind"] for name, row in found.items()} == {
-        "root": "root", "daemon": "system", "sync": "system", "toor": "root", "alice": "human", "svc": "system", "old": "human", "open": "human",
-        "nobody": "system",
+        "root": "root", "daemon": "system", "sync": "system", "toor": "root", "alice": "human", "svc": "other", "old": "human", "open": "human",
+        "nobody": "other",
     }  # fmt: skip
     assert {name for name, row in found.items() if row["login_shell"]} == {"root", "toor", "alice", "old", "open"}
     assert [name for name, row in found.items() if row["uid"] == 0] == ["root", "toor"]
@@ -88,7 +88,10 @@ def test_users() -> None:
 
 
 def test_login_defs_moves_the_line_between_people_and_the_system() -> None:
-    assert {r["name"] for r in rows(USERS, login_defs=login("UID_MIN 500\nUID_MAX 1000\n")) if r["kind"] == "human"} == {"alice"}
+    moved = {r["name"]: r["kind"] for r in rows(USERS, login_defs=login("UID_MIN 500\nUID_MAX 1000\n"))}
+    assert {name for name, kind in moved.items() if kind == "human"} == {"alice"}
+    # A person's account with an id above UID_MAX is none of the system's.
+    assert (moved["old"], moved["nobody"], moved["daemon"]) == ("other", "other", "system")
     assert {r["name"] for r in rows(USERS, login_defs=login("")) if r["kind"] == "human"} == {"alice", "old", "open"}
     none = files(**{"/usr/etc/login.defs": ABSENT, "/etc/login.defs": ABSENT})
     assert {r["name"] for r in rows(USERS, login_defs=none) if r["kind"] == "human"} == {"alice", "old", "open"}
@@ -124,8 +127,8 @@ def test_groups_and_members() -> None:
         ("docker", "svc", False),
     }
     assert {row for row in found if row[2]} == {
-        ("root", "root", True), ("root", "toor", True), ("alice", "alice", True), ("users", "open", True), (None, "daemon", True),
-        (None, "sync", True), (None, "svc", True), (None, "old", True), (None, "nobody", True),
+        ("root", "root", True), ("root", "toor", True), ("alice", "alice", True), ("users", "open", True), ("1", "daemon", True),
+        ("65534", "sync", True), ("1001", "svc", True), ("1002", "old", True), ("65534", "nobody", True),
     }  # fmt: skip
 
 

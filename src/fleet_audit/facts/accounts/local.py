@@ -36,7 +36,11 @@ class User:
     home: Annotated[str, "Home folder, as written"]
     shell: Annotated[str, "Login shell; empty stands for /bin/sh"]
     login_shell: Annotated[bool, "The shell lets one in: not nologin, false or the like"]
-    kind: Annotated[str | None, "human: an id from UID_MIN to UID_MAX and a shell that lets one in; system: any other; root: id 0"]
+    kind: Annotated[
+        str | None,
+        "root: id 0; system: below UID_MIN; human: from there to UID_MAX, and a shell that lets one in; other: above UID_MAX, "
+        "or without such a shell. NULL: login.defs was not read",
+    ]
     password: Annotated[str, "What the password field of passwd says: shadowed, empty, locked or set"]
 
 
@@ -61,7 +65,7 @@ class Group:
 class GroupMember:
     """A user in a group, of their own or by /etc/group. Source: group(5), passwd(5)."""
 
-    group_name: Annotated[str | None, "Group; NULL: a primary group that /etc/group lacks"]
+    group_name: Annotated[str, "Group; its number, as ls shows it, for a primary group that /etc/group lacks"]
     gid: Annotated[int, "Group id"]
     user_name: Annotated[str, "User; /etc/group may name some that /etc/passwd lacks"]
     primary_group: Annotated[bool, "It is the user's primary group, by /etc/passwd"]
@@ -153,7 +157,10 @@ def parse_users(evidence: Bundle) -> Iterator[User]:
     people = human_ids(evidence)
     for name, password, uid, gid, home, shell in accounts(evidence):
         login = lets_in(shell)
-        kind = "root" if uid == 0 else None if people is None else "human" if uid in people and login else "system"
+        if uid == 0 or people is None:
+            kind = "root" if uid == 0 else None
+        else:
+            kind = "system" if uid < people.start else "human" if uid in people and login else "other"
         yield User(name, uid, gid, home, shell, login, kind, password.partition(" ")[0])
 
 
@@ -181,7 +188,7 @@ def parse_groups(evidence: Bundle) -> Iterator[Group]:
 
 def parse_members(evidence: Bundle) -> Iterator[GroupMember]:
     """A row per user and group, primary groups included."""
-    names: dict[int, list[str | None]] = {}
+    names: dict[int, list[str]] = {}
     for line in lines(evidence, GROUP, 4):
         if (gid := number(line[2])) is None:
             evidence.gap(GROUP, f"{line[0]}: no number")
@@ -193,5 +200,5 @@ def parse_members(evidence: Bundle) -> Iterator[GroupMember]:
     if not names:
         raise NotUnderstood(f"{GROUP.id}: no group in it")
     for user, _, _, gid, *_ in accounts(evidence):
-        for name in names.get(gid, [None]):
+        for name in names.get(gid, [str(gid)]):
             yield GroupMember(name, gid, user, True)
