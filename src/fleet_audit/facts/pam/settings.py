@@ -13,14 +13,15 @@ from fleet_audit.facts.base import Bundle
 from fleet_audit.model import Source, SourceId
 
 MODULES = ("faillock", "pwquality", "pwhistory")
-SITE, VENDOR = "/etc/security/", "/usr/etc/security/"
+SITE, VENDOR, BASE = "/etc/security/", "/usr/etc/security/", "/usr/lib/security/"
+"""Where the site, the vendor's linux-pam, and libpwquality after 1.4.5 have them."""
 
 SETTINGS = Source(
     SourceId("pam-settings"), "files",
     {"globs": [f"{base}/{name}.conf" for base in ("/etc/security", "/usr/etc/security") for name in MODULES]
-              + ["/etc/security/pwquality.conf.d/*.conf"]},
+              + ["/etc/security/pwquality.conf.d/*.conf", f"{BASE}pwquality.conf", f"{BASE}pwquality.conf.d/*.conf"]},
     "faillock.conf(5), pwquality.conf(5), pwhistory.conf(5): `key = value` or a key alone. pwquality.conf.d is read before pwquality.conf;"
-    " the last line counts, in pwhistory.conf the first; the vendor's file where /etc has none.",
+    " the last line counts, in pwhistory.conf the first; the file in /usr where /etc has none of its name.",
 )  # fmt: skip
 LIMITS = Source(
     SourceId("pam-limits"), "files",
@@ -70,17 +71,22 @@ class LoginAccessRule:
     line: Annotated[int, "Line"]
 
 
+def _name(path: str) -> str:
+    """A path below the folder of such files."""
+    return path.removeprefix(VENDOR).removeprefix(BASE).removeprefix(SITE)
+
+
 def _lines(evidence: Bundle, source: Source, order: tuple[str, ...]) -> Iterator[tuple[str, int, str]]:
     """(path, line, text), the files of these names first and then by name; the vendor's left out where /etc has one of its name."""
     looked(evidence, source)
     document, files = evidence.document(source), evidence.entries(source)
 
     def rank(path: str) -> tuple[bool, str, str]:
-        return path.removeprefix(VENDOR).removeprefix(SITE) not in order, path.rpartition("/")[2], path
+        return _name(path) not in order, path.rpartition("/")[2], path
 
     for path in sorted(files, key=rank):
-        own = document.get(SITE + path.removeprefix(VENDOR), {"status": "absent"})
-        if path.startswith(VENDOR) and own.get("status") != "absent":
+        own = document.get(SITE + _name(path), {"status": "absent"})
+        if not path.startswith(SITE) and own.get("status") != "absent":
             continue
         for number, line in enumerate(str(files[path].get("text", "")).split("\n"), 1):
             if line.strip() and not line.lstrip().startswith("#"):
@@ -95,7 +101,7 @@ def parse_settings(evidence: Bundle) -> Iterator[PamSetting]:
         if match is None:
             evidence.gap(SETTINGS, f"{path}:{number} is not understood")
             continue
-        name = path.removeprefix(VENDOR).removeprefix(SITE)
+        name = _name(path)
         found.append((".d/" not in name, next(module for module in MODULES if name.startswith(module)), match[1], match[2], path, number))
     found.sort(key=lambda row: row[0])
     deciding = {row[1:3]: row for row in found if row[1] != "pwhistory"} | {
