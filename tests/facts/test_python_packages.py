@@ -30,9 +30,9 @@ CONDA, META = "/opt/conda/lib/python3.12/site-packages", "/opt/conda/conda-meta"
 
 # synthetic: what the reader `dists` answers
 ROOTS: list[Any] = [
-    [SYSTEM, "system", None, 0, 0o755], [LOCAL, "local", None, 0, 0o2775], [VENV, "venv", None, 1000, 0o777], [EL, "system", None, 0, 0o755],
-    [LAYER, "image", None, 0, 0o755], [CONDA, "venv", None, 0, 0o755], [META, "conda-meta", None, 0, 0o755],
-    ["/home/a/.local/lib/python3.12/site-packages", "user", "a", 1001, 0o700], ["/usr/lib/python3/dist-packages/x", "image", None, 0, 0o755],
+    [SYSTEM, "system", None, 0, 0o755, 0], [LOCAL, "local", None, 0, 0o2775, 50], [VENV, "venv", None, 1000, 0o777, 0], [EL, "system", None, 0, 0o755, 0],
+    [LAYER, "image", None, 0, 0o755, 0], [CONDA, "venv", None, 0, 0o755, 0], [META, "conda-meta", None, 0, 0o755, 0],
+    ["/home/a/.local/lib/python3.12/site-packages", "user", "a", 1001, 0o700, 0], ["/usr/lib/python3/dist-packages/x", "image", None, 0, 0o755, 0],
 ]  # fmt: skip
 FOUND: list[Any] = [
     [0, "requests", "2.31.0", None, None, "dist-info"], [0, "PyYAML", "6.0.1", "debian", None, "egg-info"], [0, "odd", "1", "pip", None, "dist-info"],
@@ -51,11 +51,11 @@ def test_environments() -> None:
     extracted = run(ENVIRONMENTS, evidence())
     assert extracted.coverage is Coverage.COMPLETE
     assert [row[1:] for row in extracted.rows] == [
-        ("system", None, 0, 0o755, False, False, None), ("local", None, 0, 0o2775, True, False, "3.12"),
-        ("venv", None, 1000, 0o777, True, True, "3.11"), ("system", None, 0, 0o755, False, False, "3.9"),
-        ("image", None, 0, 0o755, False, False, None), ("conda", None, 0, 0o755, False, False, "3.12"),
-        ("conda", None, 0, 0o755, False, False, None), ("user", "a", 1001, 0o700, False, False, "3.12"),
-        ("system", None, 0, 0o755, False, False, None),
+        ("system", None, 0, 0, 0o755, False, False, None), ("local", None, 0, 50, 0o2775, True, False, "3.12"),
+        ("venv", None, 1000, 0, 0o777, True, True, "3.11"), ("system", None, 0, 0, 0o755, False, False, "3.9"),
+        ("image", None, 0, 0, 0o755, False, False, None), ("conda", None, 0, 0, 0o755, False, False, "3.12"),
+        ("conda", None, 0, 0, 0o755, False, False, None), ("user", "a", 1001, 0, 0o700, False, False, "3.12"),
+        ("system", None, 0, 0, 0o755, False, False, None),
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_this_machine_agrees_with_dpkg() -> None:
 
 
 @pytest.mark.parametrize(("roots", "dists"), [
-    ([["/x", "venv", None, 0]], []), ([[1, "venv", None, 0, 0]], []), (["x"], []), (ROOTS, [[99, "a", "1", None, None, "dist-info"]]),
+    ([["/x", "venv", None, 0, 0]], []), ([[1, "venv", None, 0, 0, 0]], []), (["x"], []), (ROOTS, [[99, "a", "1", None, None, "dist-info"]]),
     (ROOTS, [[-1, "a", "1", None, None, "dist-info"]]), (ROOTS, [["0", "a", "1", None, None, "dist-info"]]),
     (ROOTS, [[0, "a b", "1", None, None, "x"]]),
     (ROOTS, [[0, "a"]]), (ROOTS, [None]), ([["/x"]], [[0, "a", "1", None, None, "dist-info"]]),

@@ -43,9 +43,27 @@ def test_a_row_per_kind(table: Table, source: Source) -> None:
     never_emptier(table, evidence)
     assert list(cut_short(table, evidence, source, step=40))
     assert rows_as_dicts(table, run(table, evidence)) == [
-        {"path": "/home/ada/token", "kind": "huggingface", "count": 1, "user_name": "ada", "uid": 1001, "mode": 0o644, "reach": "others"},
-        {"path": "/home/ada/env", "kind": "aws", "count": 2, "user_name": "ada", "uid": 1001, "mode": 0o600, "reach": "owner"},
-        {"path": "/home/ada/env", "kind": "value", "count": 1, "user_name": "ada", "uid": 1001, "mode": 0o600, "reach": "owner"},
+        {
+            "path": "/home/ada/token",
+            "kind": "huggingface",
+            "count": 1,
+            "user_name": "ada",
+            "uid": 1001,
+            "gid": 1001,
+            "mode": 0o644,
+            "reach": "others",
+        },
+        {"path": "/home/ada/env", "kind": "aws", "count": 2, "user_name": "ada", "uid": 1001, "gid": 1001, "mode": 0o600, "reach": "owner"},
+        {
+            "path": "/home/ada/env",
+            "kind": "value",
+            "count": 1,
+            "user_name": "ada",
+            "uid": 1001,
+            "gid": 1001,
+            "mode": 0o600,
+            "reach": "owner",
+        },
     ]
 
 

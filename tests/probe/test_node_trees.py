@@ -396,7 +396,10 @@ def test_dists_of_folders(node: Path) -> None:
     (root / "x-1.dist-info").symlink_to("/etc/shadow")
     asked = ask([source("it", "dists", roots={"system": [f"{node}/site-*", f"{node}/none"]}, homes={})])
     found = asked.rows("it")
-    assert found["roots"] == [[str(root), "system", None, os.getuid(), root.stat().st_mode & 0o7777]] and found["gaps"] == []
+    assert (
+        found["roots"] == [[str(root), "system", None, os.getuid(), root.stat().st_mode & 0o7777, root.stat().st_gid]]
+        and found["gaps"] == []
+    )
     assert sorted(row[1:] for row in found["dists"]) == [
         ["forked", "1.0", "pip", "vcs", "dist-info"], ["legacy", "1.2", None, None, "egg-info"], ["mine", "0.1", "pip", "editable", "dist-info"],
         ["noversion", "4.5", None, None, "egg-info"], ["old", "0.9", None, None, "egg-info"], ["torch", "2.9.1", "pip", None, "dist-info"],

@@ -63,6 +63,7 @@ class PythonEnvironment:
     ]
     user_name: Annotated[str | None, "In whose home it lies; NULL outside of homes"]
     uid: Annotated[int, "Owner"]
+    gid: Annotated[int, "Group"]
     mode: Annotated[int, "Permission bits"]
     group_writable: Annotated[bool, "Its group may add packages"]
     world_writable: Annotated[bool, "Everyone may add packages"]
@@ -103,11 +104,11 @@ def _environments(evidence: Bundle, roots: list[Any]) -> list[PythonEnvironment 
     found: list[PythonEnvironment | None] = []
     for root in roots:
         match root:
-            case [str(folder), str(kind), str() | None as user, int(uid), int(mode)]:
+            case [str(folder), str(kind), str() | None as user, int(uid), int(mode), int(gid)]:
                 version = re.search(r"/python([23](?:\.[0-9]+)?)/[^/]+$", folder)
                 python = version[1] if version and "." in version[1] else None
                 word = _kind(folder, kind, meta)
-                found.append(PythonEnvironment(folder, word, user, uid, mode, bool(mode & 0o020), bool(mode & 0o002), python))
+                found.append(PythonEnvironment(folder, word, user, uid, gid, mode, bool(mode & 0o020), bool(mode & 0o002), python))
             case _:
                 evidence.gap(DISTS, "a folder is not understood")
                 found.append(None)

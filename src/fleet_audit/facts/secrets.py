@@ -49,6 +49,7 @@ class SecretFile:
     count: Annotated[int, "How many of that kind the file holds"]
     user_name: Annotated[str | None, "In whose home it is; NULL outside of homes"]
     uid: Annotated[int, "Owner of the file"]
+    gid: Annotated[int, "Group of the file"]
     mode: Annotated[int, "Its permission bits"]
     reach: Annotated[str, "Who can read it by its mode and the folders above: owner, group or others; ACLs are not regarded"]
 
@@ -67,7 +68,7 @@ def _rows(evidence: Bundle, source: Source) -> Iterable[SecretFile]:
             evidence.gap(source, f"{path}: not understood")
             continue
         for kind, count in sorted(kinds.items()):
-            yield SecretFile(path, kind, count, entry.get("user"), entry["uid"], entry["mode"], entry["reach"])
+            yield SecretFile(path, kind, count, entry.get("user"), entry["uid"], entry["gid"], entry["mode"], entry["reach"])
 
 
 def parse_homes(evidence: Bundle) -> Iterable[SecretFile]:

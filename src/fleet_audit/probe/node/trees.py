@@ -126,7 +126,7 @@ def read_dists(files, spec):
             gaps.append("%s: %s %s" % (root, unread.status, unread.detail))
             continue
         place = len(roots)
-        roots.append([root, kind, user, info.st_uid, stat.S_IMODE(info.st_mode)])
+        roots.append([root, kind, user, info.st_uid, stat.S_IMODE(info.st_mode), info.st_gid])
         if kind == "conda-meta":
             dists += [
                 [place, *name[:-5].rsplit("-", 2)[:2], "conda", None, "conda"]
