@@ -30,9 +30,11 @@ CONDA, META = "/opt/conda/lib/python3.12/site-packages", "/opt/conda/conda-meta"
 
 # synthetic: what the reader `dists` answers
 ROOTS: list[Any] = [
-    [SYSTEM, "system", None, 0, 0o755, 0], [LOCAL, "local", None, 0, 0o2775, 50], [VENV, "venv", None, 1000, 0o777, 0], [EL, "system", None, 0, 0o755, 0],
+    [SYSTEM, "system", None, 0, 0o755, 0], [LOCAL, "local", None, 0, 0o2775, 50], [VENV, "venv", None, 1000, 0o777, 0],
+    [EL, "system", None, 0, 0o755, 0],
     [LAYER, "image", None, 0, 0o755, 0], [CONDA, "venv", None, 0, 0o755, 0], [META, "conda-meta", None, 0, 0o755, 0],
-    ["/home/a/.local/lib/python3.12/site-packages", "user", "a", 1001, 0o700, 0], ["/usr/lib/python3/dist-packages/x", "image", None, 0, 0o755, 0],
+    ["/home/a/.local/lib/python3.12/site-packages", "user", "a", 1001, 0o700, 0],
+    ["/usr/lib/python3/dist-packages/x", "image", None, 0, 0o755, 0],
 ]  # fmt: skip
 FOUND: list[Any] = [
     [0, "requests", "2.31.0", None, None, "dist-info"], [0, "PyYAML", "6.0.1", "debian", None, "egg-info"], [0, "odd", "1", "pip", None, "dist-info"],
