@@ -636,12 +636,12 @@ def test_loopback(registry: str, loopback: bool) -> None:
 
 def test_policies() -> None:
     assert [tuple(row.values()) for row in rows("image_policies", recorded())] == [
-        ("/etc/containers/policy.json", None, None, ["insecureAcceptAnything"])
+        ("/etc/containers/policy.json", "", "", ["insecureAcceptAnything"])
     ]
     values = {"default": [{"type": "reject"}], "transports": {"docker": {"nvcr.io": [{"type": "signedBy"}], "": [{"type": "x"}, 5]}}}
     extracted = run(BY_NAME["image_policies"], recorded(image_policy={"/etc/containers/policy.json": {"values": values}}))
     assert extracted.coverage is Coverage.PARTIAL
-    assert [row[1:] for row in extracted.rows] == [(None, None, ["reject"]), ("docker", "nvcr.io", ["signedBy"])]
+    assert [row[1:] for row in extracted.rows] == [("", "", ["reject"]), ("docker", "nvcr.io", ["signedBy"])]
     assert run(BY_NAME["image_policies"], recorded(image_policy={"/p": {"values": {}}})).coverage is Coverage.PARTIAL
 
 

@@ -134,7 +134,7 @@ def test_setup_mode_has_no_platform_key() -> None:
 @pytest.mark.parametrize(("switches", "expected"), [
     ({}, (True, True, "2023012900", ["shim,2", "grub,3", "grub.debian,4"])),
     ({"MokSBStateRT": {"text": "\x06\0\0\0\x01"}}, (False, True, "2023012900", ["shim,2", "grub,3", "grub.debian,4"])),
-    ({"MokSBStateRT": {"text": "\x06\0\0\0\0"}, "MokIgnoreDB": {"text": "\x06\0\0\0\x01"}, "SbatLevelRT": ABSENT}, (True, False, None, [])),
+    ({"MokSBStateRT": {"text": "\x06\0\0\0\0"}, "MokIgnoreDB": {"text": "\x06\0\0\0\x01"}, "SbatLevelRT": ABSENT}, (True, False, "", [])),
     ({"SbatLevelRT": {"text": "\x06\0\0\0sbat,1,2021030218\n"}}, (True, True, "2021030218", [])),
     ({"SbatLevelRT": {"text": "\x06\0\0\0sbat,1,2024010900\nshim,4\ngrub,3"}}, (True, True, "2024010900", ["shim,4", "grub,3"])),
 ])  # fmt: skip

@@ -187,7 +187,8 @@ def test_the_vendors_settings_count_where_the_site_has_none(tmp_path: Path) -> N
 def test_the_base_files_of_libpwquality_count_where_etc_has_none_of_their_name(tmp_path: Path) -> None:
     """pwquality.conf(5) after 1.4.5; settings.c, pwquality_read_config: snippets of both folders by name, then the main file."""
     made = {
-        "/usr/lib/security/pwquality.conf": "minlen = 9\ndcredit = -1\n", "/usr/lib/security/pwquality.conf.d/10-a.conf": "minlen = 1\nocredit = -1\n",
+        "/usr/lib/security/pwquality.conf": "minlen = 9\ndcredit = -1\n",
+        "/usr/lib/security/pwquality.conf.d/10-a.conf": "minlen = 1\nocredit = -1\n",
         "/usr/lib/security/pwquality.conf.d/30-c.conf": "retry = 3\n", "/etc/security/pwquality.conf.d/20-b.conf": "ocredit = 0\n",
         "/etc/security/pwquality.conf.d/30-c.conf": "retry = 5\n",
     }  # fmt: skip

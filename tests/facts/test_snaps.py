@@ -139,11 +139,11 @@ def test_snapd() -> None:
 # recorded, but for the fourth, which is synthetic: snapd 2.58 and later
 @pytest.mark.parametrize(("text", "row"), [
     ("timer: 00:00~24:00/4\nlast: 2025-11-24T10:05:00Z\nhold: 2026-01-31T00:00:00Z\nnext: 2025-11-25T15:12:00Z (but held)\n",
-     ("00:00~24:00/4", datetime(2025, 11, 24, 10, 5), datetime(2025, 11, 25, 15, 12), True, datetime(2026, 1, 31))),
-    ("timer: 00:00~24:00/4\nlast: n/a\nnext: n/a\n", ("00:00~24:00/4", None, None, False, None)),
-    ("schedule: 00:00-24:00\nlast: 2025-11-24T11:05:00+01:00\nnext: n/a\n", ("00:00-24:00", datetime(2025, 11, 24, 10, 5), None, False, None)),
+     ("00:00~24:00/4", datetime(2025, 11, 24, 10, 5), datetime(2025, 11, 25, 15, 12), True, False, datetime(2026, 1, 31))),
+    ("timer: 00:00~24:00/4\nlast: n/a\nnext: n/a\n", ("00:00~24:00/4", None, None, False, False, None)),
+    ("schedule: 00:00-24:00\nlast: 2025-11-24T11:05:00+01:00\nnext: n/a\n", ("00:00-24:00", datetime(2025, 11, 24, 10, 5), None, False, False, None)),
     ("timer: fri5,23:00-01:00\nlast: n/a\nhold: forever\nnext: 2025-11-25T15:12:00Z (but held)\n",
-     ("fri5,23:00-01:00", None, datetime(2025, 11, 25, 15, 12), True, None)),
+     ("fri5,23:00-01:00", None, datetime(2025, 11, 25, 15, 12), True, True, None)),
 ])  # fmt: skip
 def test_refresh(text: str, row: Any) -> None:
     extracted = run(REFRESH, {TIMES.id: ok(text, 0), FILES.id: SOME_FILES})
@@ -181,10 +181,10 @@ CONF = """{
 
 def test_system() -> None:
     extracted = run(SETTINGS, {SYSTEM.id: ok(CONF, 0), FILES.id: SOME_FILES})
-    wanted = ("fri5,23:00-01:00", "2026-01-31T00:00:00Z", None, 2, "http://proxy.example:3128", None, "abcdefSTORE", "offline")
+    wanted = ("fri5,23:00-01:00", "2026-01-31T00:00:00Z", "", 2, "http://proxy.example:3128", "", "abcdefSTORE", "offline")
     assert (extracted.coverage, extracted.rows) == (Coverage.COMPLETE, (wanted,))
     nothing = run(SETTINGS, {SYSTEM.id: ok("{}\n"), FILES.id: SOME_FILES})  # recorded
-    assert (nothing.coverage, nothing.rows) == (Coverage.COMPLETE, ((None,) * 8,))
+    assert (nothing.coverage, nothing.rows) == (Coverage.COMPLETE, (("", "", "", None, "", "", "", ""),))
     for text in ("[]", "error: access denied", "{"):
         assert run(SETTINGS, {SYSTEM.id: ok(text), FILES.id: SOME_FILES}).coverage is Coverage.NONE
     odd = run(SETTINGS, {SYSTEM.id: ok('{"refresh": {"timer": [1], "retain": "many"}, "proxy": 3}'), FILES.id: SOME_FILES})

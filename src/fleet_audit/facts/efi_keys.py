@@ -64,7 +64,9 @@ class Shim:
 
     validates: Annotated[bool, "It checks signatures; false: someone turned validation off (mokutil --disable-validation)"]
     uses_db: Annotated[bool, "It trusts the firmware's db beside its own list"]
-    sbat_level: Annotated[str | None, "Date of the revocations that it enforces, such as 2023012900; NULL: a shim without SBAT"]
+    sbat_level: Annotated[
+        str | None, "Date of the revocations that it enforces, such as 2023012900; empty: a shim without SBAT; NULL: not understood"
+    ]
     sbat_generations: Annotated[list[str], "What they demand at least, such as `grub,3` and `shim,4`"]
 
 
@@ -191,10 +193,11 @@ def parse_shim(evidence: Bundle) -> Iterable[Shim]:
         raise Unread(f"{SWITCHES.id}: a switch is not understood")
     text = found.get(f"{_VARS}/SbatLevelRT-{_SHIM}", {}).get("text")
     level, *least = text[4:].strip("\n\0").split("\n") if isinstance(text, str) else [""]
+    none = "" if text is None else None
     head = re.fullmatch(r"sbat,\d{1,4},(\d{8,12})", level)
     if isinstance(text, str) and (head is None or not all(re.fullmatch(r"[\w.-]+,\d{1,6}(?:,\d+)?", line) for line in least)):
         evidence.gap(SWITCHES, "the SBAT level is not understood")
-    return [Shim(not off, not ignore, head[1] if head else None, least if head else [])]
+    return [Shim(not off, not ignore, head[1] if head else none, least if head else [])]
 
 
 def _switch(entry: dict[str, object] | None) -> bool | None:

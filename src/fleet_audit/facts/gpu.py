@@ -71,7 +71,7 @@ class GpuPci:
     vendor: Annotated[str, "nvidia, amd, intel or habana"]
     device_id: Annotated[str | None, "PCI device, such as 0x2330"]
     class_id: Annotated[str, "PCI class with its programming interface, such as 0x030200"]
-    driver: Annotated[str | None, "Bound kernel driver, NULL if none; vfio-pci: handed to a guest"]
+    driver: Annotated[str | None, "Bound kernel driver; vfio-pci: handed to a guest; empty: none; NULL: not read"]
     kind: Annotated[str, "gpu, nvswitch or accelerator"]
     virtual_function: Annotated[bool | None, "An SR-IOV virtual function of another device; NULL if not read"]
 
@@ -135,7 +135,7 @@ def parse_pci(evidence: Bundle) -> list[GpuPci]:
         name = _VENDORS.get(vendor)
         what = "accelerator" if name == "habana" else _CLASSES.get(name or "", {}).get(kind[2:6])
         if name is not None and what is not None:
-            driver = _attribute(evidence, path, entry, "driver")
+            driver = "" if entry.get("driver", "") is None else _attribute(evidence, path, entry, "driver")
             virtual = _attribute(evidence, path, entry, "physfn") is not None or (False if entry.get("physfn", "") is None else None)
             rows.append(GpuPci(where, vendor, name, number, kind, driver, what, virtual))
     return rows

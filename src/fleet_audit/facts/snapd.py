@@ -57,6 +57,7 @@ class SnapRefresh:
     last_at: Annotated[datetime | None, "Last refresh of all; NULL for never"]
     next_at: Annotated[datetime | None, "Next try; NULL where there is none"]
     held: Annotated[bool, "All refreshes are held, now or until a moment that has passed"]
+    held_forever: Annotated[bool, "They are held without an end"]
     held_until: Annotated[datetime | None, "Until when; NULL where they are not held, or forever"]
 
 
@@ -64,14 +65,14 @@ class SnapRefresh:
 class SnapSystem:
     """Settings of snapd that were set; no row where there is no snapd. Source: snap(8) get system."""
 
-    refresh_timer: Annotated[str | None, "refresh.timer; NULL where not set"]
-    refresh_hold: Annotated[str | None, "refresh.hold: a time, or forever; NULL where not set"]
-    refresh_metered: Annotated[str | None, "refresh.metered; hold: no refresh on metered connections; NULL where not set"]
+    refresh_timer: Annotated[str | None, "refresh.timer; empty: not set"]
+    refresh_hold: Annotated[str | None, "refresh.hold: a time, or forever; empty: not set"]
+    refresh_metered: Annotated[str | None, "refresh.metered; hold: no refresh on metered connections; empty: not set"]
     refresh_retain: Annotated[int | None, "refresh.retain: revisions kept; NULL where not set"]
-    proxy_http: Annotated[str | None, "proxy.http, without user and password; NULL where not set"]
-    proxy_https: Annotated[str | None, "proxy.https, without user and password; NULL where not set"]
-    proxy_store: Annotated[str | None, "proxy.store: the store that stands in for the public one; NULL where not set"]
-    store_access: Annotated[str | None, "store.access; offline: never asked; NULL where not set"]
+    proxy_http: Annotated[str | None, "proxy.http, without user and password; empty: not set"]
+    proxy_https: Annotated[str | None, "proxy.https, without user and password; empty: not set"]
+    proxy_store: Annotated[str | None, "proxy.store: the store that stands in for the public one; empty: not set"]
+    store_access: Annotated[str | None, "store.access; offline: never asked; empty: not set"]
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def parse_refresh(evidence: Bundle) -> Iterable[SnapRefresh]:
             evidence.gap(TIMES, f"{name} is not understood")
         return found
 
-    yield SnapRefresh(timer, when("last"), when("next"), "hold" in lines, when("hold"))
+    yield SnapRefresh(timer, when("last"), when("next"), "hold" in lines, lines.get("hold") == "forever", when("hold"))
 
 
 def parse_system(evidence: Bundle) -> Iterable[SnapSystem]:
@@ -133,17 +134,17 @@ def parse_system(evidence: Bundle) -> Iterable[SnapSystem]:
         raise NotUnderstood(f"{SYSTEM.id}: not an object")
 
     def at(group: str, name: str) -> Any:
-        part = document.get(group)
-        found = part.get(name) if isinstance(part, dict) else None
+        part = document.get(group, {})
+        found = part.get(name, "") if isinstance(part, dict) else None
         return str(found) if type(found) in (int, float) else found
 
     def proxy(name: str) -> Any:
         found = at("proxy", name)
-        return bare(found)[0] if isinstance(found, str) else found
+        return bare(found)[0] if found and isinstance(found, str) else found
 
     retain = at("refresh", "retain")
     yield SnapSystem(
-        at("refresh", "timer"), at("refresh", "hold"), at("refresh", "metered"), integer(retain) if isinstance(retain, str) else retain,
+        at("refresh", "timer"), at("refresh", "hold"), at("refresh", "metered"), integer(retain),
         proxy("http"), proxy("https"), at("proxy", "store"), at("store", "access"),
     )  # fmt: skip
 

@@ -72,4 +72,4 @@ def compare(evidence: Bundle, vendor: str, named: Collection[str | None]) -> Non
     """A gap for each device of a maker on PCI that its driver or tool does not name."""
     for device in on_pci(evidence, vendor):
         if device.address not in named:
-            evidence.gap(PCI, f"{device.address} (driver {device.driver}) is on PCI, but not told of here")
+            evidence.gap(PCI, f"{device.address} (driver {device.driver or 'none'}) is on PCI, but not told of here")

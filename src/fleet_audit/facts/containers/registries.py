@@ -73,8 +73,8 @@ class ImagePolicy:
     """What images of a scope must prove. Source: containers-policy.json(5)."""
 
     file: Annotated[str, "Policy file"]
-    transport: Annotated[str | None, "Where images come from, such as docker; NULL: all that no scope names"]
-    scope: Annotated[str | None, "Registry, repository or image; empty: all of the transport"]
+    transport: Annotated[str, "Where images come from, such as docker; empty: all that no scope names"]
+    scope: Annotated[str, "Registry, repository or image; empty: all of the transport"]
     requirements: Annotated[list[str], "insecureAcceptAnything, reject, signedBy or sigstoreSigned; all must hold"]
 
 
@@ -194,7 +194,7 @@ def parse_policies(evidence: Bundle) -> Iterable[ImagePolicy]:
     """A row per scope that a policy file names."""
     for path, entry in evidence.entries(POLICY).items():
         values = entry.get("values", {})
-        scopes: list[tuple[str | None, str | None, Any]] = [(None, None, values.get("default"))]
+        scopes: list[tuple[str, str, Any]] = [("", "", values.get("default"))]
         for kind, inner in tables_at(values, "transports").items():
             scopes += [(kind, scope, needs) for scope, needs in tables_at(inner).items()]
         for transport, scope, needs in scopes:

@@ -92,7 +92,7 @@ def compare(evidence: Bundle, named: set[str | None]) -> None:
     """A gap for each GPU on PCI that the driver should name and does not."""
     for device in driven(evidence):
         if device.address not in named:
-            evidence.gap(PCI, f"{device.address} (driver {device.driver}) is unknown to the NVIDIA driver")
+            evidence.gap(PCI, f"{device.address} (driver {device.driver or 'none'}) is unknown to the NVIDIA driver")
 
 
 _SOURCES = (VERSION, PCI_BUS, PCI, NVML, SMI)

@@ -28,7 +28,7 @@ class GpuSighting:
 
     address: Annotated[str, "PCI address as in gpu_pci"]
     on_pci: Annotated[bool | None, "PCI lists it; NULL: PCI was not read"]
-    driver: Annotated[str | None, "Bound kernel driver; NULL: none, or PCI does not list it"]
+    driver: Annotated[str | None, "Bound kernel driver; empty: none; NULL: not read, or PCI does not list it"]
     handed_away: Annotated[bool, "It is kept for a virtual machine: the driver here need not know it"]
     in_kernel: Annotated[bool | None, "The NVIDIA kernel module drives it; NULL: not read"]
     excluded: Annotated[bool | None, "The module keeps it from users (excluded); NULL where the module does not say"]
