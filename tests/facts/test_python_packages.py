@@ -61,6 +61,11 @@ def test_environments() -> None:
     ]  # fmt: skip
 
 
+def test_a_recording_without_groups_is_read() -> None:
+    extracted = run(ENVIRONMENTS, evidence([root[:5] for root in ROOTS]))
+    assert extracted.coverage is Coverage.COMPLETE and {row[4] for row in extracted.rows} == {None}
+
+
 def test_packages() -> None:
     extracted = run(PACKAGES, evidence())
     assert extracted.coverage is Coverage.COMPLETE
@@ -119,7 +124,7 @@ def test_this_machine_agrees_with_dpkg() -> None:
 
 
 @pytest.mark.parametrize(("roots", "dists"), [
-    ([["/x", "venv", None, 0, 0]], []), ([[1, "venv", None, 0, 0, 0]], []), (["x"], []), (ROOTS, [[99, "a", "1", None, None, "dist-info"]]),
+    ([["/x", "venv", None, 0]], []), ([["/x", "venv", None, 0, 0, 0, 0]], []), ([[1, "venv", None, 0, 0, 0]], []), (["x"], []), (ROOTS, [[99, "a", "1", None, None, "dist-info"]]),
     (ROOTS, [[-1, "a", "1", None, None, "dist-info"]]), (ROOTS, [["0", "a", "1", None, None, "dist-info"]]),
     (ROOTS, [[0, "a b", "1", None, None, "x"]]),
     (ROOTS, [[0, "a"]]), (ROOTS, [None]), ([["/x"]], [[0, "a", "1", None, None, "dist-info"]]),

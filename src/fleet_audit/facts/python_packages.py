@@ -63,7 +63,7 @@ class PythonEnvironment:
     ]
     user_name: Annotated[str | None, "In whose home it lies; NULL outside of homes"]
     uid: Annotated[int, "Owner"]
-    gid: Annotated[int, "Group"]
+    gid: Annotated[int | None, "Group; NULL: an older recording does not tell"]
     mode: Annotated[int, "Permission bits"]
     group_writable: Annotated[bool, "Its group may add packages"]
     world_writable: Annotated[bool, "Everyone may add packages"]
@@ -104,7 +104,8 @@ def _environments(evidence: Bundle, roots: list[Any]) -> list[PythonEnvironment 
     found: list[PythonEnvironment | None] = []
     for root in roots:
         match root:
-            case [str(folder), str(kind), str() | None as user, int(uid), int(mode), int(gid)]:
+            case [str(folder), str(kind), str() | None as user, int(uid), int(mode), *rest] if len(rest) < 2:
+                gid = rest[0] if rest and type(rest[0]) is int else None
                 version = re.search(r"/python([23](?:\.[0-9]+)?)/[^/]+$", folder)
                 python = version[1] if version and "." in version[1] else None
                 word = _kind(folder, kind, meta)
