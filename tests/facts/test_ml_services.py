@@ -465,6 +465,7 @@ def test_variables_of_units() -> None:
             "text": '[Service]\nEnvironment="OLLAMA_HOST=0.0.0.0:11434" OLLAMA_ORIGINS=*\nEnvironment=OTHER=1\n'
         },
         "/etc/systemd/system/vllm.service": {"text": "[Service]\nEnvironment=VLLM_API_KEY=<secret:value:20>\n#Environment=VLLM_PORT=1\n"},
+        "/etc/systemd/system/apt-daily.timer": {"status": "failed", "detail": "not a regular file"},  # masked
     }  # fmt: skip
     assert found({}, units) == [
         ("ollama", "ollama.service", "OLLAMA_HOST", "0.0.0.0:11434"), ("ollama", "ollama.service", "OLLAMA_ORIGINS", "*"),

@@ -74,6 +74,12 @@ def test_no_file_and_a_file_without_a_secret_are_no_rows(table: Table, source: S
         assert (extracted.coverage, extracted.rows) == (Coverage.COMPLETE, ())
 
 
+def test_a_masked_unit_is_no_file_that_was_missed() -> None:
+    masked = {"user": None, "status": "failed", "detail": "not a regular file"}
+    assert run(SYSTEMS, files(SYSTEM, etc__systemd__system__x=masked)).coverage is Coverage.COMPLETE
+    assert run(USERS, files(HOMES, home__ada__token=masked)).coverage is Coverage.PARTIAL
+
+
 @pytest.mark.parametrize("unread", [
     {"user": "bob", "status": "denied", "detail": "Permission denied"}, {"user": None, "status": "truncated", "detail": "more than 500 files"},
     {"user": "bob", "status": "failed", "detail": "network file system (nfs4)"}, {"status": "denied", "detail": ""}, entry(kinds=3),

@@ -110,8 +110,11 @@ class Bundle:
         except (ValueError, RecursionError):
             raise NotUnderstood(f"{source.id}: not JSON") from None
 
-    def entries(self, source: Source) -> dict[str, dict[str, Any]]:
-        """{path: entry} of a reader of many paths; entries that could not be read are gaps, absent ones are left out."""
+    def entries(self, source: Source, *, masks: bool = False) -> dict[str, dict[str, Any]]:
+        """{path: entry} of a reader of many paths; entries that could not be read are gaps, absent ones are left out.
+
+        With `masks` so are those that are no regular files, as a unit that is masked by a link to /dev/null.
+        """
         document = self.document(source)
         if not isinstance(document, dict):
             raise NotUnderstood(f"{source.id}: not an object")
@@ -120,7 +123,7 @@ class Bundle:
             if not isinstance(entry, dict):
                 raise NotUnderstood(f"{source.id}: {path}: not an object")
             if "status" in entry and set(entry) <= {"status", "detail", "user"}:
-                if entry["status"] != Status.ABSENT:
+                if entry["status"] != Status.ABSENT and not (masks and entry.get("detail") == "not a regular file"):
                     self.gap(source, f"{path} {entry['status']}: {entry.get('detail', '')}")
                 continue
             found[path] = entry

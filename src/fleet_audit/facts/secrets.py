@@ -59,7 +59,7 @@ class SystemSecretFile(SecretFile):
 
 
 def _rows(evidence: Bundle, source: Source) -> Iterable[SecretFile]:
-    for path, entry in evidence.entries(source).items():
+    for path, entry in evidence.entries(source, masks=source is SYSTEM).items():
         if "status" in entry:
             evidence.gap(source, f"{path} {entry['status']}: {entry.get('detail', '')}")
             continue

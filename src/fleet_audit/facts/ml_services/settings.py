@@ -186,7 +186,7 @@ def _variables(evidence: Bundle) -> Iterator[MlSetting]:
     """Environment= of the site's units, as far as a service of this kind reads such a variable."""
     wanted = frozenset(PROCESSES.args["env"]) | frozenset(PROCESSES.args["env_secret"])
     try:
-        entries = evidence.entries(UNITS)
+        entries = evidence.entries(UNITS, masks=True)
     except (Unread, NotUnderstood) as error:  # what the other files say stays
         evidence.gaps.append(str(error))
         return

@@ -238,10 +238,13 @@ def reach_of(files, path, info):
     return "others" if others else "group" if group else "owner"
 
 
+PROSE = re.compile(r"(?m)^[ \t]*#(?:[ \t]*[\w.,'()-]+[ \t]+){3,40}<secret:value:\d+>$")  # `# ... fill in the password data` is a sentence
+
+
 def kinds_of(data):
     """Kinds of secrets in a text, with how many of each; never a secret."""
     words, found = text(data), {}
-    for kind in re.findall(r"<secret:([\w-]+):\d+>", redact(words.replace("<secret:", "<secret "))):
+    for kind in re.findall(r"<secret:([\w-]+):\d+>", PROSE.sub("", redact(words.replace("<secret:", "<secret ")))):
         found[kind] = found.get(kind, 0) + 1
     if not found and re.fullmatch(r"\s*[A-Za-z0-9_.~+/=-]{20,512}\s*", words):
         found["value"] = 1

@@ -79,7 +79,7 @@ def read_nics(files, spec):
             rows[text_of(name)] = {"status": "failed", "detail": error.strerror} if there else None
             continue
         fields = [answer.raw[at : at + 32].partition(b"\0")[0].decode("utf-8", "backslashreplace") for at in (4, 36, 68, 100)]
-        rows[text_of(name)] = dict(zip(("driver", "version", "firmware", "bus"), fields, strict=True))
+        rows[text_of(name)] = dict(zip(("driver", "version", "firmware", "bus"), fields))
     control.close()
     return dump(rows)
 
