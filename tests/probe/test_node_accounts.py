@@ -241,7 +241,8 @@ FILES: dict[str, tuple[str, dict[str, int]]] = {
     ".unknown": ("Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg\n", {"value": 1}),
     ".default": ("password=minioadmin\n", {"default": 1}),
     ".prose": (  # /etc/default/nss of Debian's libc-bin
-        "#  use the passwd.adjunct.byname tables to fill in the password data\n#  in the passwd structure.\nADJUNCT_AS_SHADOW=TRUE\n", {},
+        "#  use the passwd.adjunct.byname tables to fill in the password data\n#  in the passwd structure.\nADJUNCT_AS_SHADOW=TRUE\n",
+        {},
     ),
     ".commented-out": ("# password hunter2xyz\n# the password: hunter2xyz\n", {"value": 2}),
     ".forged": ("<secret:github:40> see <secret:x:1>", {}),

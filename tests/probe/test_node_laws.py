@@ -76,7 +76,11 @@ def test_program_needs_no_syntax_newer_than_3_6_and_the_standard_library_alone()
     tree = ast.parse(pack.build(sources()).text, feature_version=(3, 6))
     imported = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
     imported |= {str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    newer = {keyword.arg for n in ast.walk(tree) if isinstance(n, ast.Call) for keyword in n.keywords} & {"strict", "capture_output", "missing_ok"}
+    newer = {keyword.arg for n in ast.walk(tree) if isinstance(n, ast.Call) for keyword in n.keywords} & {
+        "strict",
+        "capture_output",
+        "missing_ok",
+    }
     assert newer == set(), "arguments that came after 3.6"
     assert imported <= set(
         "binascii ctypes errno fcntl fnmatch functools gc hashlib json os re resource select signal socket stat struct sys time types zlib".split()
