@@ -40,6 +40,8 @@ json.dump(d, open(path, "w"))' "$@"
 # sshd LINE...: settings of sshd that win over all others; the first value counts.
 sshd() { put "/etc/ssh/sshd_config.d/00-$check.conf" "$@"; }
 
+unset_sshd() { rm -f "/etc/ssh/sshd_config.d/00-$check.conf"; }
+
 # sudoers LINE...: rules of sudo.
 sudoers() {
     put "/etc/sudoers.d/$check" "$@"
@@ -66,10 +68,13 @@ play() { play_as root "$@"; }
 
 play_as() { # USER NAME PLACES PROGRAM [WORD...]
     mkdir -p "${4%/*}"
-    cp /usr/local/lib/play "$4"
+    sed "1s|.*|#!$(interpreter "${4%/*}")|" /usr/local/lib/play > "$4"
     chmod 755 "$4"
     listen=${3#-} serve_as "$1" "$2" "${@:4}"
 }
+
+# interpreter FOLDER: Python as a script in this folder names it.
+interpreter() { test -e "$1/python3" && echo "$1/python3" || echo /usr/bin/python3; }
 
 # run NAME PROGRAM [PLACES]: the same by a binary of this path, a copy of Python's.
 run() {
@@ -103,6 +108,8 @@ release() { echo "$1 install" | dpkg --set-selections; }
 package_at() {
     folder=$1/lib/python3.11/site-packages
     rm -rf "$folder"/*.dist-info
+    mkdir -p "$1/bin"
+    ln -sf /usr/bin/python3 "$1/bin/python3"
     put "$folder/$2-$3.dist-info/METADATA" 'Metadata-Version: 2.1' "Name: $2" "Version: $3"
 }
 

@@ -29,13 +29,14 @@ HERE = Path(__file__).parent
 TABLE = yaml.safe_load((HERE / "flips.yaml").read_text("utf-8"))
 FLIPS: Mapping[str, Mapping[str, Any]] = TABLE["flips"]
 State = Literal["good", "bad"]
+RUN = ["sh", "-c", "cat > /run/flips && bash /run/flips < /dev/null"]
 OUTCOME = {"good": "pass", "bad": "fail"}
 
 
 def script(state: State, release: str) -> str:
     """The commands of all checks that bring one state about on a host of a release."""
     parts = [f"check={check}\n{flip[state]}" for check, flip in FLIPS.items() if release in flip.get("releases", [release])]
-    return "\n".join([(HERE / "flips.sh").read_text("utf-8"), *parts, "check=end\nsshd -t 2>/dev/null || /usr/sbin/sshd -t\nsystemctl reload ssh\n"])
+    return "\n".join([(HERE / "flips.sh").read_text("utf-8"), *parts, "check=end; /usr/sbin/sshd -t; systemctl reload ssh"])
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Pairs:
 
     def _on_all(self, scripts: Mapping[str, str]) -> None:
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda item: self.lab.exec(item[0], ["bash", "-s"], input=item[1], timeout=120), scripts.items()))
+            list(pool.map(lambda item: self.lab.exec(item[0], RUN, input=item[1], timeout=120), scripts.items()))
 
     def become(self, states: Mapping[str, State]) -> None:
         """Bring each host into its state."""

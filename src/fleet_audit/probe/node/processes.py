@@ -149,9 +149,28 @@ def status_of(pid):
     fields = {}
     for line in text(raw("/proc/%d/status" % pid)).splitlines():
         name, _, rest = line.partition(":")
-        if name in ("Name", "State", "PPid", "Uid", "CapEff", "NoNewPrivs", "Seccomp", "NSpid"):
+        if name in ("Name", "PPid", "Uid", "CapEff", "NoNewPrivs", "Seccomp", "NSpid", "VmSize", "Threads"):
             fields[name] = rest.split()
     return fields
+
+
+def ended(fields):
+    """Whether a process runs no program any more: it has given back its memory, and no thread of it lives on."""
+    return "VmSize" not in fields and fields.get("Threads", ["1"])[0] in ("0", "1")
+
+
+def without_ours(rows):
+    """The processes that are not this program's own commands: `kubelet --version`, which it asks, is no kubelet."""
+    ours, parents = os.getppid(), {row["pid"]: row["ppid"] for row in rows}  # a reader is a child of the program
+
+    def is_ours(pid):
+        for _ in range(8):  # a command's own children too
+            pid = parents.get(pid)
+            if pid == ours:
+                return True
+        return False
+
+    return [row for row in rows if not is_ours(row["pid"])]
 
 
 def shortened(words):
@@ -206,14 +225,6 @@ def environment(pid, plain, secret):
     return found
 
 
-def ended(pid):
-    """Whether a process has ended since it was looked at: what was not seen of it is no gap."""
-    try:
-        return status_of(pid).get("State", [])[:1] in (["Z"], ["X"])
-    except OSError as error:
-        return error.errno in (errno.ENOENT, errno.ESRCH)
-
-
 @reader("processes")
 def read_processes(files, spec):
     """Processes with their command lines, secrets reduced; kernel threads are only counted."""
@@ -226,17 +237,19 @@ def read_processes(files, spec):
         try:
             argv, cut = words_of(pid)
             fields = status_of(pid)
+            if argv == [""] and (pid == 2 or fields.get("PPid") == ["2"]):
+                kernel += 1
+                continue
+            row = name_of(pid)
+            if row["exe"] is None:
+                fields = status_of(pid)  # it may have ended meanwhile
         except OSError as error:
             gone += error.errno in (errno.ENOENT, errno.ESRCH)
             unread += error.errno not in (errno.ENOENT, errno.ESRCH)
             continue
-        if "Uid" not in fields or "PPid" not in fields or fields.get("State", [])[:1] in (["Z"], ["X"]):
-            gone += 1  # a zombie runs nothing any more
+        if "Uid" not in fields or "PPid" not in fields or ended(fields):
+            gone += 1
             continue
-        if argv == [""] and (pid == 2 or fields.get("PPid") == ["2"]):
-            kernel += 1
-            continue
-        row = name_of(pid)
         row["argv"], row["cut"] = argv, cut
         row["ppid"], row["uid"], row["euid"] = int(fields["PPid"][0]), int(fields["Uid"][0]), int(fields["Uid"][1])
         row["caps"] = fields.get("CapEff", [""])[0]
@@ -249,12 +262,9 @@ def read_processes(files, spec):
         except OSError:
             pass
         row["env"] = environment(pid, plain, secret)
-        if row["exe"] is None and ended(pid):
-            gone += 1
-            continue
         rows.append(row)
     if len(seen) > PROCESS_LIMIT:
         gap = gap or "more than %d processes on the node" % PROCESS_LIMIT
     if unread:
         gap = gap or "%d processes not readable" % unread
-    return dump({"processes": rows, "kernel_threads": kernel, "gap": gap})
+    return dump({"processes": without_ours(rows), "kernel_threads": kernel, "gap": gap})

@@ -82,7 +82,7 @@ NO_SECRET = re.compile(
     r"cache|index|lookup|label|topology|routing|row|map|object|registry|gpg|trusted|authorized|verify|request|magic|shortcut)[_-]?key\d?$|"
     r"ssh_host_\w{1,20}_key$"
 )
-ANY_KEY = re.compile(r"(?i)[_-]key\d{0,2}$")
+ANY_KEY = re.compile(r"(?i)(?:[_-]key\d{0,2}|credentials?)$")  # `credentials=/etc/cifs-cred` of mount.cifs(8) names a file
 IS_PATH = re.compile(
     r"(?:\$\{?\w+\}?|~\w{0,32}|\.{1,2})/[\w./@%+*-]*|/(?:etc|var|run|usr|s?bin|lib|opt|home|root|srv|mnt|data|tmp|boot|proc|sys|dev)(?:/[\w./@%+*${}-]*)?|"
     r"[\w./~@%+-]+\.(?:pem|key|crt|cer|cert|pub|gpg|asc|der|jks|p12|pfx|jwks)"
