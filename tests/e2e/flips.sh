@@ -53,13 +53,13 @@ sudoers() {
 # stop NAME: end what `play`, `run` or `serve` started.
 stop() { systemctl stop "play-$1.service" 2>/dev/null || :; }
 
-# serve NAME PROGRAM [WORD...]: run a program as a service.
-serve() { serve_as root "$@"; }
+# serve NAME PROGRAM [WORD...]: run a program as a service; returns when it runs.
+serve() { serve_as root exec "$@"; }
 
-serve_as() { # USER NAME PROGRAM [WORD...]
-    stop "$2"
-    systemd-run --quiet --collect --unit="play-$2" --uid="$1" --setenv=LISTEN="${listen:-}" \
-        --setenv=RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}" "${@:3}"
+serve_as() { # USER TYPE NAME PROGRAM [WORD...]
+    stop "$3"
+    systemd-run --quiet --collect --unit="play-$3" --uid="$1" --property=Type="$2" --setenv=LISTEN="${listen:-}" \
+        --setenv=RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}" "${@:4}"
 }
 
 # play NAME PLACES PROGRAM [WORD...]: a script of this path, named as Python's console scripts are, that waits and
@@ -70,7 +70,7 @@ play_as() { # USER NAME PLACES PROGRAM [WORD...]
     mkdir -p "${4%/*}"
     sed "1s|.*|#!$(interpreter "${4%/*}")|" /usr/local/lib/play > "$4"
     chmod 755 "$4"
-    listen=${3#-} serve_as "$1" "$2" "${@:4}"
+    listen=${3#-} serve_as "$1" notify "$2" "${@:4}"
 }
 
 # interpreter FOLDER: Python as a script in this folder names it.
@@ -81,7 +81,7 @@ run() {
     mkdir -p "${2%/*}"
     stop "$1"
     cp --remove-destination "$(readlink -f /usr/bin/python3)" "$2"
-    listen=${3:-} serve "$1" "$2" /usr/local/lib/play
+    listen=${3:-} serve_as root notify "$1" "$2" /usr/local/lib/play
 }
 
 # unix_socket PATH

@@ -22,5 +22,7 @@ for place in os.environ.get("LISTEN", "").split():
     held[-1].bind((host, int(port)))
     if proto == "tcp":
         held[-1].listen()
+if "NOTIFY_SOCKET" in os.environ:  # sd_notify(3)
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
 while True:
     signal.pause()

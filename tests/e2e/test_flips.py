@@ -160,7 +160,9 @@ def test_without_root_results_become_unknown_and_no_other_definite_ones(rounds: 
         if (told := plain.outcomes[host][check]) not in (outcome, "unknown")
     ]
     assert other == []
-    lost = [check for host, outcomes in root.outcomes.items() for check, outcome in outcomes.items() if outcome != plain.outcomes[host][check]]
+    lost = [
+        check for host, outcomes in root.outcomes.items() for check, outcome in outcomes.items() if outcome != plain.outcomes[host][check]
+    ]
     kept = [check for outcomes in plain.outcomes.values() for check, outcome in outcomes.items() if outcome in ("pass", "fail")]
     assert len(lost) > 100 and len(kept) > 100, "root counts, and much is told without it"
 

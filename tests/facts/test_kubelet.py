@@ -18,6 +18,7 @@ from fleet_audit.facts.kubelet.documents import load, merged, seconds
 from fleet_audit.facts.kubelet.node import FILES
 from fleet_audit.facts.processes import PROCESSES
 from fleet_audit.model import Coverage, SourceId, Status
+from fleet_audit.probe.node.redact import redact
 
 from .helpers import ok, rows_as_dicts, run, status
 from .laws import cut_short, never_emptier
@@ -102,6 +103,12 @@ def test_a_node_of_kubeadm() -> None:
     assert origins["streaming_idle_timeout_seconds"] == ("14400", "default") and origins["tls_cipher_suites"] == ("[]", "default")
 
 
+def test_settings_reach_the_parser_as_the_node_gives_them() -> None:
+    """What takes secrets out of files on the node must leave these alone: `authorization:` is a header elsewhere."""
+    for text in (KUBEADM, EKS, "authorization: {mode: AlwaysAllow}\n"):
+        assert redact(text) == text
+
+
 def test_a_node_of_eks_in_json_with_tabs() -> None:
     path = "/etc/kubernetes/kubelet/config.json"
     row = config(kubelet("--config", path, files={path: EKS}))
@@ -176,7 +183,15 @@ def test_a_file_that_was_not_read_or_understood_leaves_what_flags_do_not_say_unk
 
 
 @pytest.mark.parametrize(
-    "line", ["readOnlyPort: ten", "authentication: {anonymous: {enabled: maybe}}", "tlsCipherSuites: [1]", "readOnlyPort: true"]
+    "line",
+    [
+        "readOnlyPort: ten",
+        "authentication: {anonymous: {enabled: maybe}}",
+        "tlsCipherSuites: [1]",
+        "readOnlyPort: true",
+        "authorization: AlwaysAllow",
+        "authentication: [anonymous]",
+    ],
 )
 def test_a_value_of_another_type_is_unknown(line: str) -> None:
     extracted = run(CONFIGS, kubelet(f"--config={KUBEADM_PATH}", files={KUBEADM_PATH: f"kind: KubeletConfiguration\n{line}\n"}))

@@ -195,6 +195,8 @@ KEPT = [
     "inference_address=http://0.0.0.0:8080", "https://host:8080/a@b", "git+https://user@host/x", "docker run -p 8080:80 -u 1000:1000 x",
     "API_KEY=${API_KEY}", "API_KEY=$API_KEY", "c.X.token = os.environ['TOKEN']", "compass=north", "bypass: x", "Cookies are off",
     "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com,ssh-ed25519", "public_key=abc", "gpgkey=https://h/RPM-GPG-KEY",
+    "authorization:\n  mode: Webhook\n  webhook:\n    cacheAuthorizedTTL: 0s", "authorization: {mode: AlwaysAllow}",
+    '{"authorization": {"mode": "Webhook"}}', "//nas/d /mnt cifs credentials=/etc/cifs-cred,seal 0 0",
     "ssh_host_rsa_key", "HostKey /etc/ssh/ssh_host_ed25519_key", "primary_key: id", "TLS_PSK_WITH_AES_128_CBC_SHA", "ssl_key=/etc/ssl/private/x.key",
 ]  # fmt: skip
 

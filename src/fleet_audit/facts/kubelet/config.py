@@ -92,6 +92,10 @@ _SETTINGS: dict[str, tuple[str, str, Any, Any]] = {
 _VALUED = frozenset(flag for _, flag, default, _ in _SETTINGS.values() if not isinstance(default, bool)) | {"config", "config-dir"}
 
 
+_ODD = object()
+"""What stands where settings should be and is none."""
+
+
 def _document(entries: Mapping[str, Mapping[str, Any]], path: str) -> Any:
     if path not in entries:
         raise NotUnderstood(f"{path} is not among the files that were read")
@@ -150,7 +154,7 @@ def effective(evidence: Bundle, row: Mapping[str, Any]) -> tuple[str | None, dic
         timed = column == "streaming_idle_timeout_seconds"
         value: Any = document
         for name in place.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
+            value = value.get(name) if isinstance(value, dict) else None if value is None else _ODD
         if flag in flags:
             given = seconds(flags[flag][-1]) if timed else _from_flag(flags[flag], with_file)
             found[column] = (given, "flag" if given is not None else None)

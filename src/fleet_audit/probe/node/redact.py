@@ -27,7 +27,7 @@ SEVERAL = re.compile(r"(?i)(?:keys?|tokens|secrets|passwords|passwds|credentials
 REST_OF_LINE = re.compile(r"(?i)(?:requirepass|masterauth|bindpw|rootpw|authtok)$")
 HEADER = Rule(
     "authorization|cookie",
-    r"""(?i)\b((?:proxy-)?authorization["']?\s{0,3}[:=]\s{0,3}["']?(?:[A-Za-z-]{1,20}[ \t]+)?|(?:set-)?cookie["']?:[ \t]*["']?)([^\n"'\0]+)""",
+    r"""(?i)\b((?:proxy-)?authorization["']?\s{0,3}[:=]\s{0,3}["']?(?![\s{\[]|[\w.-]{1,80}["']?:(?:\s|$))(?:[A-Za-z-]{1,20}[ \t]+)?|(?:set-)?cookie["']?:[ \t]*["']?)([^\n"'\0]+)""",
 )
 BEARER = Rule("bearer|basic", r"(?i)\b((?:bearer|basic)\s{1,3})([A-Za-z0-9+/=_.~-]{8,})")
 URL = Rule("://", r"://([^\s\0/'\"<>@:]{0,256})((?::(?!\d{1,5}(?:/|$))(?:(?!://)[^\s\0'\"<>]){0,512})?)@")
@@ -151,6 +151,8 @@ def value_at(words, at, key, whole, quote):
     if quote:  # the key stands in a quoted text, and so does its value
         end = words.find(quote, at)
         end = end_of_line(words, at) if end < 0 or "\n" in words[at:end] else end
+    elif first == "{" and key.lower().endswith("authorization"):
+        return at, ""  # settings, as those of a kubelet
     elif first and first in "[({":
         end, closed = group_at(words, at)
         if closed:
