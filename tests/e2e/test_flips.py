@@ -69,7 +69,7 @@ class Pairs:
         files = {"/usr/local/lib/play": (HERE / "play.py").read_text("utf-8")}
         self.lab.up([HostSpec(name, kind="boot", release=release, disk="256m", files=files) for name, release in self.hosts.items()])
         prelude = (HERE / "flips.sh").read_text("utf-8")
-        self._on_all({host: prelude + TABLE["setup"] for host in self.hosts})
+        self._on_all(dict.fromkeys(self.hosts, prelude + TABLE["setup"]))
 
     def _on_all(self, scripts: Mapping[str, str]) -> None:
         with ThreadPoolExecutor(4) as pool:

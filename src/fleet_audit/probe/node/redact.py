@@ -27,7 +27,8 @@ SEVERAL = re.compile(r"(?i)(?:keys?|tokens|secrets|passwords|passwds|credentials
 REST_OF_LINE = re.compile(r"(?i)(?:requirepass|masterauth|bindpw|rootpw|authtok)$")
 HEADER = Rule(
     "authorization|cookie",
-    r"""(?i)\b((?:proxy-)?authorization["']?\s{0,3}[:=]\s{0,3}["']?(?![\s{\[]|[\w.-]{1,80}["']?:(?:\s|$))(?:[A-Za-z-]{1,20}[ \t]+)?|(?:set-)?cookie["']?:[ \t]*["']?)([^\n"'\0]+)""",
+    r"""(?i)\b((?:proxy-)?authorization["']?\s{0,3}[:=]\s{0,3}["']?(?![\s{\[]|[\w.-]{1,80}["']?:(?:\s|$))"""  # settings are no header
+    r"""(?:[A-Za-z-]{1,20}[ \t]+)?|(?:set-)?cookie["']?:[ \t]*["']?)([^\n"'\0]+)""",
 )
 BEARER = Rule("bearer|basic", r"(?i)\b((?:bearer|basic)\s{1,3})([A-Za-z0-9+/=_.~-]{8,})")
 URL = Rule("://", r"://([^\s\0/'\"<>@:]{0,256})((?::(?!\d{1,5}(?:/|$))(?:(?!://)[^\s\0'\"<>]){0,512})?)@")
