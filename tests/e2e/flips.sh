@@ -149,7 +149,9 @@ munge_key() {
     head -c "$1" /dev/zero > /etc/munge/munge.key
 }
 
-# A container's namespaces and mounts.
+# A container's devices, capabilities, namespaces and mounts.
+all_devices() { edit "$TASK/config.json" "d['linux']['resources']['devices'][0]['allow'] = $1"; }
+capabilities() { edit "$TASK/config.json" "d['process']['capabilities']['$1'] = '${*:2}'.split()"; } # SET [NAME...]
 node_namespace() { edit "$TASK/config.json" "d['linux']['namespaces'] = [n for n in d['linux']['namespaces'] if n['type'] != '$1']"; }
 own_namespace() {
     node_namespace "$1"
