@@ -73,7 +73,8 @@ def _check(entry: PeerFile, path: Path) -> Check:
         rationale="A node that differs from its peers missed a change, or was changed by somebody.",
         unknown="The group has too few hosts, or too few of them were read or agree for a majority.",
         fix="Find out why the node differs, and bring it to what its group has.", controls={"nist-800-53": ["CM-2", "CM-6"]}, profiles=[],
-        params=params, applies=applies, query=query, none="unknown" if entry.only else "pass", none_because="No host of the group has a row of these", learn={}, remediation=None,
+        params=params, applies=applies, query=query, none="unknown" if entry.only else "pass",
+        none_because="No host of the group has a row of these", learn={}, remediation=None,
         references=[f"peers: in {path.name}"],
     )  # fmt: skip
     return Check(

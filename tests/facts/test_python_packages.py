@@ -124,7 +124,8 @@ def test_this_machine_agrees_with_dpkg() -> None:
 
 
 @pytest.mark.parametrize(("roots", "dists"), [
-    ([["/x", "venv", None, 0]], []), ([["/x", "venv", None, 0, 0, 0, 0]], []), ([[1, "venv", None, 0, 0, 0]], []), (["x"], []), (ROOTS, [[99, "a", "1", None, None, "dist-info"]]),
+    ([["/x", "venv", None, 0]], []), ([["/x", "venv", None, 0, 0, 0, 0]], []), ([[1, "venv", None, 0, 0, 0]], []), (["x"], []),
+    (ROOTS, [[99, "a", "1", None, None, "dist-info"]]),
     (ROOTS, [[-1, "a", "1", None, None, "dist-info"]]), (ROOTS, [["0", "a", "1", None, None, "dist-info"]]),
     (ROOTS, [[0, "a b", "1", None, None, "x"]]),
     (ROOTS, [[0, "a"]]), (ROOTS, [None]), ([["/x"]], [[0, "a", "1", None, None, "dist-info"]]),
