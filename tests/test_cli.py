@@ -148,7 +148,7 @@ BAD_INPUT = {
     "no such policy": (["run", "--policy", "nowhere.yaml"], "nowhere.yaml: no such policy"),
     "broken policy": (["run", "--policy", "broken.yaml"], "broken.yaml:"),
     "policy names an unknown check": (["run", "--policy", "unknown.yaml"], "no check is named 'no-such'"),
-    "policy of a wrong type": (["run", "--policy", "type.yaml"], "ssh-root-login-restricted.allowed must be a list"),
+    "policy of a wrong type": (["run", "--policy", "type.yaml"], "ssh-root-login-restricted.allowed: must be a list"),
     "no such format": (["run", "-f", "pdf"], "no such format"),
     "output in no folder": (["run", "-o", "nowhere/r.html"], "there is no folder"),
     "several formats in one file": (["run", "-f", "json,html", "-o", "r"], "need a folder"),
