@@ -19,7 +19,7 @@ from fleet_audit.model import DataFolder, InternalError, Source
 
 PARTS = (
     "base", "files", "words", "redact", "readers", "values", "processes", "accounts", "trees", "archive", "work", "nvml", "children", "frames",
-    "probe",
+    "probe", "main",
 )  # fmt: skip
 """Modules of the program, in an order in which each finds what it needs while it is read."""
 _SIBLINGS = re.compile(r"^from fleet_audit\.probe\.node\.\w+ import (?:\([^)]*\)|.*)\n", re.M)
