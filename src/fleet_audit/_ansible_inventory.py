@@ -109,7 +109,7 @@ def recording_manager(failures: list[tuple[str, str, BaseException]]) -> type:
     """
     from ansible.inventory.manager import InventoryManager
 
-    class Recording(InventoryManager):  # type: ignore[misc]
+    class Recording(InventoryManager):  # type: ignore[misc]  # Ansible is untyped
         def _fetch_inventory_plugins(self) -> list[Any]:
             plugins: list[Any] = super()._fetch_inventory_plugins()
             for plugin in plugins:
@@ -142,7 +142,7 @@ def _placing(parse: Callable[..., Any], plugin: Any) -> Callable[..., Any]:
         try:
             return parse(lines)
         except Exception as error:
-            error.obj = getattr(plugin, "_origin", None)  # type: ignore[attr-defined]
+            error.obj = getattr(plugin, "_origin", None)  # type: ignore[attr-defined]  # AnsibleError has it
             raise
 
     return wrapped

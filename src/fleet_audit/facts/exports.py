@@ -7,7 +7,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fleet_audit.facts.base import Bundle, Table
 from fleet_audit.model import Source, SourceId
@@ -111,11 +111,11 @@ def _groups(evidence: Bundle, row: NfsExport, options: list[str]) -> Iterator[Nf
         elif option.startswith("xprtsec="):
             row = replace(row, transport=option[8:].split(":"))
         elif option in _FLAGS:
-            change = dict([_FLAGS[option]])
+            change: dict[str, Any] = dict([_FLAGS[option]])
             if groups and "privileged_port" not in change:
-                groups[-1] = replace(groups[-1], **change)  # type: ignore[arg-type]
+                groups[-1] = replace(groups[-1], **change)
             else:
-                row = replace(row, **change)  # type: ignore[arg-type]
+                row = replace(row, **change)
         elif option not in _OTHER and not option.startswith(_VALUED):
             evidence.gap(EXPORTS, f"{row.file}: the option {option[:60]} is not known")
     for group in groups or [row]:

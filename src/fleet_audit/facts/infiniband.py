@@ -158,7 +158,7 @@ def parse_files(evidence: Bundle) -> Iterable[RdmaDeviceFile]:
     for path, entry in there.items():
         if path.startswith("/dev/infiniband/") and entry.get("type") == "char":
             kind = re.sub(r"\d+$", "", path.rpartition("/")[2])
-            yield RdmaDeviceFile(path, kind, *(entry.get(name) for name in ("mode", "uid", "gid")))  # type: ignore[arg-type]
+            yield RdmaDeviceFile(path, kind, entry.get("mode"), entry.get("uid"), entry.get("gid"))  # type: ignore[arg-type]  # None: a gap
 
 
 def parse_namespaces(evidence: Bundle) -> Iterable[RdmaNamespaces]:

@@ -182,14 +182,12 @@ def _published(evidence: Bundle, one: Found) -> Iterator[tuple[Any, Any, Any, An
         for binding in bindings or ():
             outer = binding.get("HostPort") if isinstance(binding, dict) else None
             yield outer, binding.get("HostIp") if isinstance(binding, dict) else None, protocol, port
-    for source, name, keys in (
-        (TASKS, "annotations.nerdctl/ports", ("HostPort", "HostIP", "Protocol", "ContainerPort")),
-        (STORED, _CRIO_PORTS, ("hostPort", "hostIP", "protocol", "containerPort")),
-    ):
+    for source, name in ((TASKS, "annotations.nerdctl/ports"), (STORED, _CRIO_PORTS)):
         try:
             rows = json.loads(one.values.get(name) or "[]")
             for row in rows or ():
-                yield tuple(next((v for k, v in row.items() if k.lower() == key.lower()), None) for key in keys)  # type: ignore[misc]
+                lower = {key.lower(): value for key, value in row.items()}  # the two write them differently
+                yield lower.get("hostport"), lower.get("hostip"), lower.get("protocol"), lower.get("containerport")
         except (ValueError, TypeError, AttributeError, RecursionError):
             evidence.gap(source, f"{name.partition('.')[2]} is not understood")
 

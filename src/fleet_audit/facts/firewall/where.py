@@ -66,7 +66,7 @@ class Where:
 
     def both(self, more: Where) -> Where | None:
         """Where this and another one hold; None: nowhere."""
-        joined: dict[str, Words | Ports | None] = {}
+        joined: dict[str, Any] = {}
         other = self.other + tuple(word for word in more.other if word not in self.other)
         for field in fields(self):
             mine, its = getattr(self, field.name), getattr(more, field.name)
@@ -83,7 +83,7 @@ class Where:
                 joined[field.name] = tuple(word for word in mine if word in its)
             if joined[field.name] == ():
                 return None
-        return Where(**joined, other=other)  # type: ignore[arg-type]
+        return Where(**joined, other=other)
 
     def covers(self, less: Where) -> bool:
         """Whether all that `less` holds for is held for here; False where that is not certain."""
