@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 from fleet_audit import checks
-from fleet_audit.checks import Check, CheckFile, Library
+from fleet_audit.checkfile import Check, CheckFile
+from fleet_audit.checks import Library
 from fleet_audit.facts import tables
 from fleet_audit.model import Severity
 from fleet_audit.policy import PolicyFile

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from fleet_audit import checks
-from fleet_audit.checks import Check, Library
+from fleet_audit import checkfile, checks
+from fleet_audit.checkfile import Check
+from fleet_audit.checks import Library
 from fleet_audit.evaluate import Evaluation, Evaluator
 from fleet_audit.facts import tables
 from fleet_audit.facts.base import Extract
@@ -40,7 +41,7 @@ def write_check(folder: Path, name: str, **fields: Any) -> Path:
 
 def make_check(folder: Path, name: str = "a-check", **fields: Any) -> Check:
     """A loaded check."""
-    return checks.load_check(write_check(folder, name, **fields), frozenset(tables()) | {"hosts", "covered"})
+    return checkfile.load_check(write_check(folder, name, **fields), frozenset(tables()) | {"hosts", "covered"})
 
 
 def rows(table: str, *given: Mapping[str, Any], coverage: Coverage = Coverage.COMPLETE, reason: str = "") -> Extract:

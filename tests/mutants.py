@@ -21,9 +21,9 @@ from pathlib import Path
 
 import yaml
 
-from fleet_audit import checks, sql
+from fleet_audit import checkfile, checks, sql
 from fleet_audit._evaluator import BrokenCheckError
-from fleet_audit.checks import Check
+from fleet_audit.checkfile import Check
 from fleet_audit.examples import prepared, results, trials
 from fleet_audit.facts import tables
 from fleet_audit.facts.base import Table
@@ -71,7 +71,7 @@ class Score:
 
 def mutants(check: Check, known: Mapping[str, Table], references: Mapping[str, Reference]) -> Iterator[Mutant]:
     """All mutants of a check that are valid SQL."""
-    types = {name: checks.sql_type(default) for name, default in check.file.params.items()} | checks.BUILT_IN
+    types = {name: checkfile.sql_type(default) for name, default in check.file.params.items()} | checkfile.BUILT_IN
     read = {*known, *references, *sql.BUILT_IN_TABLES}
     for field in ("applies", "query"):
         text = getattr(check.file, field)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet_audit import checks, content, examples, sql
-from fleet_audit.checks import CheckFile
+from fleet_audit import checkfile, checks, content, examples, sql
+from fleet_audit.checkfile import CheckFile
 from fleet_audit.facts import tables
 from fleet_audit.model import FleetAuditError
 
@@ -25,7 +25,7 @@ LIBRARY = library()
 def test_shipped_check_holds_its_examples_and_loses_evidence_one_way(name: str) -> None:
     check = LIBRARY.named(name)
     known = frozenset(tables()) | LIBRARY.references.keys() | sql.BUILT_IN_TABLES
-    whole = checks.load_check(check.path, known)
+    whole = checkfile.load_check(check.path, known)
     assert whole.file.model_dump(exclude={"examples"}) == check.file.model_dump(), (
         "the examples stand last, as a run's reading of it expects"
     )
@@ -58,7 +58,7 @@ def test_errors_name_file_line_and_field(tmp_path: Path, old: str) -> None:
     assert old in text
     path.write_text(text.replace(old, new))
     with pytest.raises(FleetAuditError) as caught:
-        checks.load_check(path, frozenset(tables()))
+        checkfile.load_check(path, frozenset(tables()))
     assert words in str(caught.value)
     line = int(str(caught.value).removeprefix(f"{path}:").split(":")[0])
     where = text.splitlines()[line - 1]
@@ -81,7 +81,7 @@ def test_what_is_no_check_is_named_with_its_file(tmp_path: Path, text: str, word
     path = tmp_path / "a-check.yaml"
     path.write_text(text)
     with pytest.raises(FleetAuditError, match=words) as caught:
-        checks.load_check(path, frozenset(tables()))
+        checkfile.load_check(path, frozenset(tables()))
     assert str(path) in str(caught.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_audit.checks import CheckFile
+from fleet_audit.checkfile import CheckFile
 from fleet_audit.facts import tables
 from tests import mutants
 from tests.factory import library

@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet_audit.checks import Check, Parameter
+from fleet_audit.checkfile import Check, Parameter
 from fleet_audit.facts import tables
 from fleet_audit.model import CheckId, Finding, HostName, InternalError, Outcome, Result
 from fleet_audit.policy import Policy

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet_audit._evaluator import BrokenCheckError, decide
-from fleet_audit.checks import Check, check_params
+from fleet_audit.checkfile import Check, check_params
 from fleet_audit.evaluate import judge, set_of, spec_of
 from fleet_audit.facts.base import Bundle, Column, Extract, Table, extract
 from fleet_audit.model import Coverage, FleetAuditError, HostName, Outcome, Result

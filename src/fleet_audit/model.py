@@ -6,7 +6,7 @@ Nothing here does I/O or knows a stage. `docs/glossary.md` explains the words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -22,6 +22,14 @@ CheckId = NewType("CheckId", str)
 
 class FleetAuditError(Exception):
     """Bad input or configuration: exit status 2, the message says where and what to do."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of an error about a name that is not known: the nearest one that is, or else `otherwise`."""
+    import difflib
+
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else otherwise
 
 
 class InternalError(Exception):

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
 from fleet_audit import sql
-from fleet_audit.checks import BUILT_IN, Check, Definition, Parameter, sql_type
+from fleet_audit.checkfile import BUILT_IN, Check, Definition, Parameter, sql_type
 from fleet_audit.facts.base import Table
-from fleet_audit.model import CheckId
+from fleet_audit.model import CheckId, did_you_mean
 from fleet_audit.policy import PeerFile, Policy
 
 AREA = "fleet"
@@ -44,21 +43,16 @@ def checks(policy: Policy, tables: Mapping[str, Table]) -> list[Check]:
     for number, entry in enumerate(policy.peers):
         place = ("peers", number)
         if entry.table not in tables:
-            raise policy.error((*place, "table"), f"no table is named {entry.table!r}{_near(entry.table, tables)}")
+            raise policy.error((*place, "table"), f"no table is named {entry.table!r}{did_you_mean(entry.table, tables)}")
         columns = {c.name for c in tables[entry.table].columns}
         for field, name in (("value", entry.value), ("key", entry.key)):
             if name is not None and name not in columns:
-                raise policy.error((*place, field), f"{entry.table} has no column {name!r}{_near(name, columns)}")
+                raise policy.error((*place, field), f"{entry.table} has no column {name!r}{did_you_mean(name, columns)}")
         check = _check(entry, policy.path or Path("policy"))
         if check.id in found:
             raise policy.error(place, f"{check.id} is there already: give one of them a `name`")
         found[check.id] = check
     return list(found.values())
-
-
-def _near(name: str, known: object) -> str:
-    near = difflib.get_close_matches(name, sorted(known), 1)  # type: ignore[call-overload]
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _check(entry: PeerFile, path: Path) -> Check:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet_audit.checks import Check
+from fleet_audit.checkfile import Check
 from fleet_audit.facts.base import Table
 from fleet_audit.model import DataFolder, Host, HostName, Source, SourceId
 from fleet_audit.policy import Policy

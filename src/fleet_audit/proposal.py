@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from fleet_audit import sql
-from fleet_audit.checks import Check, Library
+from fleet_audit.checkfile import Check
+from fleet_audit.checks import Library
 from fleet_audit.facts import tables
 from fleet_audit.findings import Report
 from fleet_audit.model import FleetAuditError, Outcome

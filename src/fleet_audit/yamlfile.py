@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from fleet_audit.model import FleetAuditError
+from fleet_audit.model import FleetAuditError, did_you_mean
+from fleet_audit.safeyaml import Loader
 
 SIZE_CAP = 4 << 20
 DEPTH_CAP = 32
 NODE_CAP = 100_000
 """Values of a document with all its aliases written out."""
-
-try:
-    from yaml import CSafeLoader as Loader
-except ImportError:  # libyaml is not there: slower, the same
-    from yaml import SafeLoader as Loader  # type: ignore[assignment]
 
 Place = tuple[str | int, ...]
 
@@ -49,8 +44,7 @@ class Document:
         first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a misspelt field explains a missing one
         place = tuple(p for p in first["loc"] if not (isinstance(p, str) and p.startswith(("function-", "dict[", "list["))))
         if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(place[-1]), list(known), 1)
-            return self.error(place, f"unknown field{f'; did you mean {near[0]!r}?' if near else ''}")
+            return self.error(place, f"unknown field{did_you_mean(str(place[-1]), known)}")
         if first["type"] == "missing":
             return self.error(place, "this field is missing")
         return self.error(place, first["msg"].removeprefix("Value error, "))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fleet_audit.checks import Check
+from fleet_audit.checkfile import Check
 from fleet_audit.cli import _pipeline
 from fleet_audit.cli._progress import Progress
 from fleet_audit.model import FleetAuditError

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fleet_audit.checks import Check, Library
+from fleet_audit.checkfile import Check
+from fleet_audit.checks import Library
 from fleet_audit.model import FleetAuditError, Host, Secret
 from fleet_audit.policy import Policy
 from fleet_audit.runs import Draft, Run, Store
@@ -57,7 +58,7 @@ def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Se
 
 def resolved(chosen: Policy, library: Library) -> Policy:
     """The policy with the ids that checks have now, its parameters held against them. Raises `FleetAuditError` with the line."""
-    from fleet_audit.checks import no_version, unfit
+    from fleet_audit.checkfile import no_version, unfit
 
     def current(place: tuple[str | int, ...], name: str) -> Check:
         try:

@@ -117,11 +117,11 @@ def new(id_: str, folder: Path, table: str, profile: str) -> int:
     """Write FOLDER/ID.yaml, a check to fill in: the folder's name is its area. `checks test FOLDER` tries it."""
     from datetime import UTC, datetime
 
-    from fleet_audit import checks
+    from fleet_audit import checkfile, checks
     from fleet_audit.facts import tables
     from fleet_audit.model import FleetAuditError
 
-    if not checks.ID.fullmatch(id_):
+    if not checkfile.ID.fullmatch(id_):
         raise FleetAuditError(f"{id_!r} is no id: write the desired state in words, such as `root-login-restricted`")
     checks.load(tables=tables()).select(profile)
     if table not in tables():
@@ -182,7 +182,7 @@ def test(folder: Path | None, no_one_way: bool, output_format: str) -> int:
 @command.command()
 def schema() -> int:
     """Print the JSON Schema of a check, for editors."""
-    from fleet_audit.checks import CheckFile
+    from fleet_audit.checkfile import CheckFile
 
     click.echo(json.dumps(CheckFile.model_json_schema(), indent=1, sort_keys=True))
     return 0

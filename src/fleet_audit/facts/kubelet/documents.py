@@ -10,11 +10,7 @@ from typing import Any
 import yaml
 
 from fleet_audit.facts.base import NotUnderstood
-
-try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:  # libyaml is not there: slower, the same
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+from fleet_audit.safeyaml import Loader
 
 _EVENTS_LIMIT = 50_000
 _SCALAR_LIMIT = 4096
@@ -25,12 +21,12 @@ def load(text: str) -> Any:
     try:
         if text.lstrip().startswith("{"):
             return json.loads(text)
-        for number, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        for number, event in enumerate(yaml.parse(text, Loader=Loader)):
             if isinstance(event, yaml.AliasEvent) or number > _EVENTS_LIMIT:
                 raise NotUnderstood("aliases or too many values")
             if isinstance(event, yaml.ScalarEvent) and len(event.value) > _SCALAR_LIMIT:
                 raise NotUnderstood("a value that is too long")
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise NotUnderstood(f"neither YAML nor JSON: {type(error).__name__}") from None
 

@@ -12,10 +12,7 @@ from typing import Any
 
 import yaml
 
-try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:  # libyaml is not there: slower, the same
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+from fleet_audit.safeyaml import Loader
 
 COMMAND_LIMIT = 4096
 """Characters of a command line in which expressions are searched."""
@@ -46,7 +43,7 @@ class Known:
 @cache
 def _file() -> dict[str, Any]:
     text = resources.files("fleet_audit.facts.ml_services").joinpath("services.yaml").read_text("utf-8")
-    document: dict[str, Any] = yaml.load(text, Loader=_Loader)
+    document: dict[str, Any] = yaml.load(text, Loader=Loader)
     return document
 
 
