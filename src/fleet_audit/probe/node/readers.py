@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers of files: each takes a source's definition and returns bytes, or raises Unread."""
 
+import hashlib
 import re
 
 from fleet_audit.probe.node.base import RAW_LIMIT, Unread, dump, reader, text
@@ -72,7 +73,7 @@ def matches(files, patterns, rows, among):
 
 @reader("file")
 def read_file(files, spec):
-    """The first of `paths` that is there."""
+    """The first of `paths` that is there; with `digest` only its SHA-256, without blanks around it."""
     for path in spec["paths"]:
         try:
             data = files.read(path, RAW_LIMIT if "keep" in spec else spec["cap"])
@@ -80,6 +81,8 @@ def read_file(files, spec):
             if unread.status == "absent":
                 continue
             raise
+        if spec.get("digest"):
+            return hashlib.sha256(data.strip()).hexdigest().encode()
         return secretless(kept(data, spec), spec)
     raise Unread("absent", "no such file: " + ", ".join(spec["paths"]))
 
