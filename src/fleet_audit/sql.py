@@ -153,6 +153,8 @@ class _Walker:
         return read
 
     def _select(self, node: dict[str, Any], ctes: _Ctes) -> _Read:
+        if node.get("sample"):
+            raise SqlError("USING SAMPLE gives a different answer each time")
         source = self._from(node["from_table"], ctes)
         read = _Read()
         expressions = [node["select_list"], node["where_clause"], node["group_expressions"], node["having"], node["qualify"]]
@@ -173,6 +175,8 @@ class _Walker:
         kinds = {m["type"] for m in node["modifiers"]}
         if self.lint and "LIMIT_MODIFIER" in kinds:
             raise SqlError("LIMIT drops subjects: leave it out")
+        if any(m.get("distinct_on_targets") for m in node["modifiers"]):
+            raise SqlError("DISTINCT ON keeps one row of many: leave ON out, or say which row with min, max or arg_max")
         return self._expression(node["modifiers"], ctes)
 
     def _from(self, ref: dict[str, Any], ctes: _Ctes) -> _Read:
