@@ -2,7 +2,7 @@
 """Runs the examples of checks, and takes their evidence away.
 
 Evidence moves results one way: losing a table, a row of a table that is then only partly read, or a
-value may turn a result into `unknown`, and nothing into anything else.
+value may turn a result into `unknown`, and nothing into anything else; of a fleet those of its other hosts too.
 """
 
 from __future__ import annotations
@@ -162,6 +162,11 @@ def robbed(trial: Trial, tables: Mapping[str, Table]) -> Iterator[Trial]:
                     yield _with(trial, name, Extract(rows, facts.coverage, facts.reason), f"{name}.{column.name} of row {index + 1} NULL")
 
 
+def _distinct(fleet: list[Trial]) -> list[Trial]:
+    """One of those hosts of a fleet that have the same facts."""
+    return list({repr((sorted(t.facts.items()), t.params, t.wanted)): t for t in fleet}.values())
+
+
 def _with(trial: Trial, table: str, facts: Extract, how: str) -> Trial:
     return replace(trial, label=f"{trial.label}, {how}", facts={**trial.facts, table: facts}, reason=None)
 
@@ -178,12 +183,16 @@ def run(check: Check, tables: Mapping[str, Table], references: Mapping[str, Refe
                 problems.append(Problem(check.id, trial.label, f"the reason is {result.reason!r}, without {trial.reason!r}"))
             elif result.outcome is Outcome.FAIL and result.reason.startswith("no reason given"):
                 problems.append(Problem(check.id, trial.label, "a failing subject has no reason"))
-    if one_way and check.file.scope == "host" and not problems:
-        poorer = [[poor] for fleet in fleets for trial in fleet for poor in robbed(trial, tables)]
+    if one_way and not problems:
+        poorer = [
+            [poor if other is trial else replace(other, label=poor.label) for other in fleet]
+            for fleet in fleets for trial in _distinct(fleet) for poor in robbed(trial, tables)
+        ]  # fmt: skip
         for found in _decide(check, poorer, tables, references):
             for trial, result in found:
                 if result.outcome not in (trial.wanted, Outcome.UNKNOWN):
-                    problems.append(Problem(check.id, trial.label, f"turned {trial.wanted} into {result.outcome}: {result.reason}"))
+                    who = f"{trial.host}: " if check.file.scope == "fleet" else ""
+                    problems.append(Problem(check.id, trial.label, f"{who}turned {trial.wanted} into {result.outcome}: {result.reason}"))
     return problems
 
 
