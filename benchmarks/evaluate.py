@@ -47,7 +47,7 @@ def fleet(folder: Path, count: int, folders: list[Path], rounds: int) -> tuple[T
     from fleet_audit.evaluate import Evaluator
     from fleet_audit.evidence import Objects
     from fleet_audit.facts import tables
-    from fleet_audit.model import HostName
+    from fleet_audit.model import HostName, Roster
     from fleet_audit.policy import Policy
 
     objects = Objects(folder / f"objects-{count}")
@@ -59,7 +59,7 @@ def fleet(folder: Path, count: int, folders: list[Path], rounds: int) -> tuple[T
     read = {name: tables()[name] for name in sorted({name for check in chosen for name in check.tables} | set(plan.ALWAYS))}
 
     def extraction() -> None:
-        facts = extract.build(evidence, groups, {}, read, Objects(folder / f"objects-{count}"))
+        facts = extract.build(evidence, Roster(groups), read, Objects(folder / f"objects-{count}"))
         facts.save(folder / f"facts-{count}")
         facts.connection.close()
 

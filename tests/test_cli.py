@@ -324,7 +324,82 @@ def test_a_misspelt_group_of_the_policy_is_told(fleet_audit: Cli, inventory: Pat
     policy = tmp_path / "p.yaml"
     policy.write_text("groups: {flete: {params: {}}}\n")
     done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-q", "--policy", policy)
-    assert "no selected host is in the group 'flete'" in done.stderr
+    assert "groups.flete: no host is in it" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("data: [{path: /lustre/models, on: gpu99}]", "p.yaml:1: data.0.on: the inventory has no host 'gpu99'"),
+    ("peers: [{table: packages, key: name, value: version, groups: [flete]}]", "p.yaml:1: peers.0.groups: no host of the inventory is in 'flete'"),
+])  # fmt: skip
+def test_names_by_which_hosts_would_go_unexamined_are_errors(
+    fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path, tmp_path: Path, text: str, words: str
+) -> None:
+    policy = tmp_path / "p.yaml"
+    policy.write_text(text + "\n")
+    done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-q", "--policy", policy)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert not list((store / "runs").glob("*"))
+
+
+def test_explain_shows_the_parameters_that_held_for_the_host(fleet_audit: Cli, inventory: Path, store: Path, tmp_path: Path) -> None:
+    write_check(tmp_path / "own/os", "os-is-allowed", params={"allowed": ["bad"]},
+                query="SELECT host, id AS subject, list_contains($allowed, id) AS pass, 'id is ' || id AS reason FROM os")  # fmt: skip
+    (tmp_path / "p.yaml").write_text("groups: {fleet: {params: {os-is-allowed: {allowed: [good]}}}}\n")
+    fleet_audit(
+        "run", inventory, "--checks", tmp_path / "own", "--check", "os-is-allowed", "--policy", tmp_path / "p.yaml", "--store", store, "-q"
+    )
+    said = json.loads(fleet_audit("explain", "good", "os-is-allowed", "--store", store, "--format", "json").stdout)
+    assert (said["outcome"], said["params"]) == ("pass", {"allowed": ["good"]})
+
+
+def test_hosts_that_a_limit_leaves_out_are_not_compared(fleet_audit: Cli, inventory: Path, store: Path, tmp_path: Path) -> None:
+    write_check(tmp_path / "own/os", "os-is-unique", scope="fleet", none="unknown", applies=None, query=(
+        "WITH t AS (SELECT count(*) AS n, count(c.host) AS looked FROM hosts AS h LEFT JOIN covered AS c ON c.host = h.host AND c.tab = 'os' "
+        "WHERE h.expected) SELECT o.host, o.id AS subject, CASE WHEN t.looked = t.n THEN true END AS pass, "
+        "t.looked || ' of ' || t.n || ' compared' AS reason FROM os AS o, t"
+    ), examples=[{"hosts": {"a": {"result": "pass", "os": [{}]}}},
+                 {"hosts": {"a": {"result": "unknown", "coverage": {"os": "none"}, "os": []}}}])  # fmt: skip
+    mine = ["--checks", tmp_path / "own", "--check", "os-is-unique", "--store", store, "-f", "json", "-o", "-"]
+    first = fleet_audit("run", inventory, "--limit", "good,bad", *mine)
+    again = fleet_audit("evaluate", *mine)
+    for done in (first, again):
+        assert done.stdout, done.stderr
+        report = json.loads(done.stdout)
+        assert [h["name"] for h in report["hosts"]] == ["bad", "good"]
+        assert {(r["outcome"], r["reason"]) for r in report["results"]} == {("unknown", "2 of 4 compared")}
+
+
+def test_a_folder_that_was_not_asked_for_is_not_known(fleet_audit: Cli, inventory: Path, store: Path, tmp_path: Path) -> None:
+    mine = ["--check", "data-folders-closed-to-others", "--store", store, "-f", "json", "-o", "-"]
+    fleet_audit("run", inventory, "--limit", "good", *mine)
+    (tmp_path / "p.yaml").write_text("data: [{path: /lustre/models}]\n")
+    (result,) = json.loads(fleet_audit("evaluate", *mine, "--policy", tmp_path / "p.yaml").stdout)["results"]
+    assert result["outcome"] == "unknown" and "/lustre/models is in the policy now and was not when the host was read" in result["reason"]
+
+
+def test_subjects_that_begin_alike_are_two(fleet_audit: Cli, inventory: Path, store: Path, tmp_path: Path) -> None:
+    write_check(tmp_path / "own/os", "long-names", query=(
+        "SELECT host, repeat('x', 300) || n AS subject, false AS pass, 'bad' AS reason FROM os, unnest(['1', '2']) AS t(n)"
+    ).replace("repeat('x', 300)", "'" + "x" * 300 + "'"))  # fmt: skip
+    done = fleet_audit(
+        "run",
+        inventory,
+        "--limit",
+        "good",
+        "--checks",
+        tmp_path / "own",
+        "--check",
+        "long-names",
+        "--store",
+        store,
+        "-f",
+        "json",
+        "-o",
+        "-",
+    )
+    report = json.loads(done.stdout)
+    assert report["results"][0]["failed"] == 2 and len({f["fingerprint"] for f in report["findings"]}) == 2
+    assert all(len(f["subject"]) <= 200 for f in report["findings"])
 
 
 def test_query_says_on_which_hosts_a_table_is_not_whole(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
@@ -345,7 +420,9 @@ def test_as_of_before_the_evidence_is_refused(fleet_audit: Cli, checks_dir: Path
     ):
         done = fleet_audit("evaluate", *mine, "--as-of", text)
         assert done.returncode == 2 and words in done.stderr, done.stderr
-    assert fleet_audit("evaluate", *mine, "--as-of", "2100-01-01", "-q").returncode == 1
+    late = fleet_audit("evaluate", *mine, "--as-of", "2100-01-01", "-o", "-", "-f", "json")
+    assert late.returncode == 3 and "stale: it was read at" in late.stdout
+    assert {r["outcome"] for r in json.loads(late.stdout)["results"]} == {"unknown"}
 
 
 def test_a_recorded_archive_knows_nothing_of_what_was_not_recorded(fleet_audit: Cli, tmp_path: Path, store: Path) -> None:
@@ -411,7 +488,7 @@ def test_an_internal_failure_is_status_4(fleet_audit: Cli, inventory: Path, chec
     """A store that vanishes under the run is nobody's bad input."""
     if shutil.which("python3") is None:
         pytest.skip("the mirror lacks python3")
-    broken = "import fleet_audit.extract as e\ndef broken(*a): raise RuntimeError('planted')\ne.build = broken\n"
+    broken = "import fleet_audit.extract as e\ndef broken(*a, **more): raise RuntimeError('planted')\ne.build = broken\n"
     script = broken + "from fleet_audit.cli.main import main; main()"
     done = subprocess.run(
         [MAIN[0], "-c", script, *map(str, ["run", inventory, *_mine(checks_dir, store), "-q"])],

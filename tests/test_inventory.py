@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet_audit import inventory
-from fleet_audit.model import Become, FleetAuditError, Secret
+from fleet_audit.model import Become, FleetAuditError, Host, Secret
 
 pytestmark = pytest.mark.slow
 
@@ -43,23 +44,28 @@ def vaulted(text: str) -> str:
     return "!vault |\n" + "".join(f"  {line}\n" for line in lines)
 
 
+def load(source: str | None, **more: Any) -> list[Host]:
+    """The selected hosts."""
+    return list(inventory.load(source, **more).hosts)
+
+
 def failure(source: str, **more: object) -> str:
     with pytest.raises(FleetAuditError) as caught:
-        inventory.load(source, **more)  # type: ignore[arg-type]
+        load(source, **more)
     text = str(caught.value)
     assert "Traceback" not in text
     return text
 
 
 def test_none_is_this_machine() -> None:
-    (host,) = inventory.load(None, become=True, become_password=Secret("x"))
+    (host,) = load(None, become=True, become_password=Secret("x"))
     assert (host.name, host.connection) == (socket.gethostname(), "local")
     assert host.become == Become("sudo", "root", Secret("x"))
 
 
 @pytest.mark.parametrize("text", ["b,a", "b,a,", " b , a "])
 def test_comma_list(text: str) -> None:
-    hosts = inventory.load(text)
+    hosts = load(text)
     assert [h.name for h in hosts] == ["a", "b"]
     assert hosts[0].address == "a"
     assert hosts[0].connection == "ssh"
@@ -68,7 +74,7 @@ def test_comma_list(text: str) -> None:
 
 
 def test_one_host_and_port_in_a_list() -> None:
-    (host,) = inventory.load("10.0.0.1:2222,")
+    (host,) = load("10.0.0.1:2222,")
     assert (host.address, host.port) == ("10.0.0.1", 2222)
 
 
@@ -82,7 +88,7 @@ def test_ini_groups_and_variables(tmp_path: Path) -> None:
         tmp_path / "host_vars" / "n1.yml",
         "ansible_host: '{{ rack }}-{{ inventory_hostname }}'\nansible_ssh_user: me\n",
     )
-    bare, n1, n2 = inventory.load(path)
+    bare, n1, n2 = load(path)
     assert bare.groups == ()
     assert (n1.groups, n1.address, n1.port, n1.user) == (("gpu", "site"), "r7-n1", 2200, "me")
     assert (n2.address, n2.user, n2.key_file) == ("10.0.0.1", "audit", str(Path("~/key").expanduser()))
@@ -103,7 +109,7 @@ all:
     e: {ansible_ssh_common_args: '-J jump', ansible_ssh_extra_args: '-o "User=x y"', ansible_ssh_pass: pw}
 """,
     )
-    a, b, c, d, e = inventory.load(path)
+    a, b, c, d, e = load(path)
     assert (a.connection, a.become) == ("paramiko", Become("doas", "toor", Secret("geheim")))
     assert (b.connection, b.address, b.expected) == ("archive", str(tmp_path / "nodes" / "b"), False)
     assert b.become is None
@@ -123,13 +129,13 @@ def test_folder_and_script(tmp_path: Path) -> None:
     answer = '{"g": {"hosts": ["b"]}, "_meta": {"hostvars": {"b": {"ansible_port": 23}}}}'
     script = f"#!/bin/sh\necho noise >&2\necho '{answer}'\n"
     write(tmp_path / "inv" / "2.sh", script, 0o755)
-    a, b = inventory.load(str(tmp_path / "inv"))
+    a, b = load(str(tmp_path / "inv"))
     assert (a.name, b.name, b.groups, b.port) == ("a", "b", ("g",), 23)
 
 
 def test_what_is_given_wins(tmp_path: Path) -> None:
     path = write(tmp_path / "hosts", "a ansible_user=u ansible_password=p ansible_ssh_private_key_file=/k\n")
-    (host,) = inventory.load(
+    (host,) = load(
         path,
         user="me",
         private_key="key",
@@ -149,7 +155,7 @@ def test_ansible_cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "[ssh_connection]\nssh_args = -o Compression=yes\n",
     )
     monkeypatch.setenv("ANSIBLE_CONFIG", cfg)
-    a, b = inventory.load(write(tmp_path / "hosts", "a\nb ansible_user=own ansible_become=false\n"))
+    a, b = load(write(tmp_path / "hosts", "a\nb ansible_user=own ansible_become=false\n"))
     assert (a.user, a.key_file, a.port, a.ssh_args) == (
         "cfguser",
         "/cfg/key",
@@ -168,8 +174,8 @@ def test_broken_ansible_cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_limit(tmp_path: Path) -> None:
     path = write(tmp_path / "hosts", "[gpu]\nn[1:9]\n[login]\nl1\n")
-    assert [h.name for h in inventory.load(path, limit="gpu:!n[3:9]:!n9")][:2] == ["n1", "n2"]
-    assert [h.name for h in inventory.load(path, limit="l*")] == ["l1"]
+    assert [h.name for h in load(path, limit="gpu:!n[3:9]:!n9")][:2] == ["n1", "n2"]
+    assert [h.name for h in load(path, limit="l*")] == ["l1"]
     assert "--limit 'x*' matches no host" in failure(path, limit="x*")
 
 
@@ -180,7 +186,7 @@ def test_vault(tmp_path: Path) -> None:
         "secret: " + vaulted("hunter2") + "ansible_become_password: '{{ secret }}'\n",
     )
     right, wrong = write(tmp_path / "right", "right\n"), write(tmp_path / "wrong", "wrong\n")
-    (host,) = inventory.load(path, vault_password_file=right)
+    (host,) = load(path, vault_password_file=right)
     assert host.become is not None
     assert host.become.password == Secret("hunter2")
     for more in ({}, {"vault_password_file": wrong}):
@@ -194,7 +200,7 @@ def test_vault(tmp_path: Path) -> None:
 def test_vaulted_file(tmp_path: Path) -> None:
     path = write(tmp_path / "hosts", "a\n")
     vars_file = write(tmp_path / "group_vars" / "all" / "vault.yml", encrypt("ansible_password: hunter2\n"))
-    (host,) = inventory.load(path, vault_password_file=write(tmp_path / "right", "right"))
+    (host,) = load(path, vault_password_file=write(tmp_path / "right", "right"))
     assert host.password == Secret("hunter2")
     text = failure(path)
     assert "--vault-password-file" in text
@@ -209,7 +215,7 @@ def test_undefined_variable(tmp_path: Path) -> None:
 
 
 def test_other_undefined_variables_do_not_matter(tmp_path: Path) -> None:
-    assert inventory.load(write(tmp_path / "hosts", "ok other='{{ nowhere }}'\n"))
+    assert load(write(tmp_path / "hosts", "ok other='{{ nowhere }}'\n"))
 
 
 @pytest.mark.parametrize(
@@ -287,4 +293,4 @@ def test_bad_names(tmp_path: Path) -> None:
 
 def test_a_module_of_the_current_folder_is_not_loaded(tmp_path: Path) -> None:
     write(Path.cwd() / "yaml.py", "raise SystemExit('hijacked')\n")
-    assert inventory.load("a,")
+    assert load("a,")

@@ -28,7 +28,7 @@ waivers:
   - {check: ssh-pam-on, owner: kim, reason: old image, expires: 2099-01-01, hosts: [n*]}
   - {check: ssh-pam-on, owner: lee, reason: gone, expires: 2020-01-01}
   - {check: ssh-pam-on, owner: max, reason: elsewhere, expires: 2026-12-31, groups: [cellar], hosts: ["m*"]}
-data: [{path: /data/models, kind: models, on: n9}]
+data: [{path: /data/models, kind: models, on: n2}]
 """
 
 
@@ -66,13 +66,20 @@ def test_check_tells_what_names_nothing_and_what_has_expired(fleet_audit: Cli, t
     assert done.returncode == 0, done.stderr
     for words in (
         "waivers.0: holds until 2099-01-01, more than a year", "waivers.1: expired on 2020-01-01", "groups.other: no host is in it",
-        "waivers.2.groups: no host is in 'cellar'", "waivers.2.hosts: no host fits 'm*'", "data.0.on: no host is named 'n9'",
+        "waivers.2.groups: no host is in 'cellar'", "waivers.2.hosts: no host fits 'm*'",
         "profile strict", "3 waivers, 1 exclusion, 1 data folder",
     ):  # fmt: skip
         assert words in done.stdout, words
     (tmp_path / "fleet-audit.yaml").write_text(SHOWN.replace("exclude: [{check: ssh-x11-", "exclude: [{check: ssh-x12-"))
     wrong = fleet_audit("policy", "check", tmp_path / "inventory.ini")
     assert wrong.returncode == 2 and "exclude.0.check" in wrong.stderr and "did you mean 'ssh-x11-forwarding-off'" in wrong.stderr
+
+
+def test_check_refuses_what_nobody_would_read(fleet_audit: Cli, tmp_path: Path) -> None:
+    (tmp_path / "inventory.ini").write_text("[lab]\nlogin1 ansible_connection=local\n")
+    (tmp_path / "fleet-audit.yaml").write_text("data: [{path: /data, on: login01}]\n")
+    done = fleet_audit("policy", "check", tmp_path / "inventory.ini")
+    assert done.returncode == 2 and "data.0.on: the inventory has no host 'login01'; did you mean 'login1'?" in done.stderr
 
 
 def test_show_tells_where_each_value_comes_from(fleet_audit: Cli, tmp_path: Path) -> None:

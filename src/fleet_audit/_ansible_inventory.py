@@ -230,7 +230,7 @@ class Resolver:
         become = _truth(host.name, "ansible_become", values.get("ansible_become", constants.DEFAULT_BECOME))
         found |= {
             "name": host.name,
-            "groups": sorted({g.name for g in host.get_groups()} - {"all", "ungrouped"}),
+            "groups": _groups(host),
             "connection": values.get("ansible_connection", constants.DEFAULT_TRANSPORT),
             "become": bool(become or self._request.get("become")),
             "become_method": values.get("ansible_become_method", constants.DEFAULT_BECOME_METHOD),
@@ -268,6 +268,10 @@ class Resolver:
         return values
 
 
+def _groups(host: Any) -> list[str]:
+    return sorted({str(group.name) for group in host.get_groups()} - {"all", "ungrouped"})
+
+
 def _raw(template: Any) -> str:
     return str(template)[:200]
 
@@ -281,8 +285,11 @@ def _truth(host: str, name: str, value: Any) -> bool:
         raise Problem(f"host {host}: variable {name} is {str(value)[:80]!r}: must be true or false") from None
 
 
-def answer(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The hosts of the request's inventory. Raises `Problem`, or Ansible's own exceptions."""
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The hosts of the request's inventory, and names and groups of those that its limit leaves out.
+
+    Raises `Problem`, or Ansible's own exceptions.
+    """
     from ansible.parsing.dataloader import DataLoader
     from ansible.plugins.loader import init_plugin_loader
     from ansible.vars.hostvars import HostVars
@@ -300,6 +307,7 @@ def answer(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise (likeliest(failures) if "Completely failed" in str(error) else None) or explain(error) from None
     if not inventory.hosts:
         raise Problem("the inventory names no host", source)
+    everyone = inventory.get_hosts()
     if limit := request.get("limit"):
         inventory.subset(limit)
     if not (hosts := inventory.get_hosts()):
@@ -307,7 +315,11 @@ def answer(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     manager = VariableManager(loader=loader, inventory=inventory)
     HostVars(inventory=inventory, variable_manager=manager, loader=loader)  # gives templates `hostvars`
     resolver = Resolver(request)
-    return [resolver.resolve(host, manager.get_vars(host=host), loader) for host in hosts]
+    chosen = {host.name for host in hosts}
+    return {
+        "hosts": [resolver.resolve(host, manager.get_vars(host=host), loader) for host in hosts],
+        "others": {str(host.name): _groups(host) for host in everyone if host.name not in chosen},
+    }
 
 
 def main() -> None:
@@ -317,7 +329,7 @@ def main() -> None:
     os.environ["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "true"
     document: dict[str, Any]
     try:
-        document = {"hosts": answer(json.load(sys.stdin))}
+        document = answer(json.load(sys.stdin))
     except ImportError as error:
         document = {"error": {"message": f"ansible-core cannot be loaded: {error}", "file": "", "line": 0}}
     except Exception as error:

@@ -23,10 +23,15 @@ SUBJECT_CAP = 100
 
 APPLIES = """SELECT host, coalesce(bool_or(applies), false), coalesce(bool_or(applies IS NULL), true)
 FROM ({applies}) GROUP BY host"""
-_SUBJECT = "left(coalesce(subject::VARCHAR, ''), 200)"
+SUBJECT_LENGTH = 200
+_SUBJECT = (
+    f"CASE WHEN length(subject::VARCHAR) > {SUBJECT_LENGTH} "
+    f"THEN left(subject::VARCHAR, {SUBJECT_LENGTH - 36}) || '... ' || md5(subject::VARCHAR) ELSE coalesce(subject::VARCHAR, '') END"
+)
+"""A long subject is cut, and its hash keeps it apart from others that begin alike."""
 SUBJECTS = f"""SELECT host, count(DISTINCT {_SUBJECT}), count(DISTINCT {_SUBJECT}) FILTER (NOT pass),
   count(DISTINCT {_SUBJECT}) FILTER (pass IS NULL),
-  min({{{{'pass': pass, 'subject': left(subject::VARCHAR, 200), 'reason': left(reason::VARCHAR, 500)}}}}, {SUBJECT_CAP})
+  min({{{{'pass': pass, 'subject': {_SUBJECT}, 'reason': left(reason::VARCHAR, 500)}}}}, {SUBJECT_CAP})
     FILTER (pass IS DISTINCT FROM true), min(typeof(host)), min(typeof(pass))
 FROM ({{query}}) GROUP BY host"""
 """Exact counts, and the first subjects that are no pass: failures before what is not known, then by name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -91,6 +91,16 @@ class CheckView:
     """Sources behind its tables."""
     role: str | None
     disruption: str | None
+    group_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What groups have instead; of several groups of a host the later one wins."""
+
+    def params_for(self, groups: Sequence[str]) -> dict[str, Any]:
+        """The parameters of a host of these groups."""
+        found = dict(self.params)
+        for group, params in self.group_params.items():
+            if group in groups:
+                found |= params
+        return found
 
 
 @dataclass(frozen=True)
@@ -299,6 +309,7 @@ def _check(value: Mapping[str, Any]) -> CheckView:
         CheckId(value["id"]), value["title"], value["area"], Severity(value["severity"]), tuple(value["surface"]), value["rationale"],
         value.get("unknown"), value["fix"], value.get("impact"), value["controls"], tuple(value["references"]), value["params"], value["query"],
         value.get("applies"), tuple(value["tables"]), tuple(value["sources"]), remediation.get("role"), remediation.get("disruption"),
+        dict(value.get("group_params", [])),
     )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +83,16 @@ class _Entry(BaseModel):
     folder: str
 
 
+@dataclass(frozen=True)
+class Inventory:
+    """What an inventory yields."""
+
+    hosts: tuple[Host, ...]
+    """The selected ones, sorted by name."""
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Groups of the hosts that the limit leaves out."""
+
+
 _VARIABLES = {
     "name": "name", "host": "ansible_host", "port": "ansible_port", "remote_user": "ansible_user",
     "password": "ansible_password", "private_key_file": "ansible_ssh_private_key_file",
@@ -100,8 +112,8 @@ def load(
     become_password: Secret | None = None,
     login_password: Secret | None = None,
     vault_password_file: str | None = None,
-) -> list[Host]:
-    """The hosts of an inventory, sorted by name; None is this very machine.
+) -> Inventory:
+    """An inventory; None is this very machine.
 
     `inventory` is a path of any kind that Ansible reads, or a comma list (`a,` or `a,b`). What is
     given here besides wins over the inventory; `become` only turns it on.
@@ -109,7 +121,7 @@ def load(
     """
     if inventory is None:
         method = Become(password=become_password) if become else None
-        return [Host(HostName(socket.gethostname()), address="localhost", connection="local", become=method)]
+        return Inventory((Host(HostName(socket.gethostname()), address="localhost", connection="local", become=method),))
     if not inventory.strip(", "):
         raise FleetAuditError("the inventory is empty: give a file, a folder, or a list such as 'host1,host2'")
     request = {
@@ -120,12 +132,13 @@ def load(
         "become": become,
         "vault_password_file": vault_password_file,
     }
-    hosts = [_host(_checked(entry, inventory), inventory, become_password, login_password) for entry in _ask(request, inventory)]
-    return sorted(hosts, key=lambda host: host.name)
+    answer = _ask(request, inventory)
+    hosts = [_host(_checked(entry, inventory), inventory, become_password, login_password) for entry in answer["hosts"]]
+    return Inventory(tuple(sorted(hosts, key=lambda host: host.name)), {n: tuple(g) for n, g in sorted(answer["others"].items())})
 
 
-def _ask(request: dict[str, Any], inventory: str) -> list[Any]:
-    """Run the helper; its hosts, not yet checked."""
+def _ask(request: dict[str, Any], inventory: str) -> dict[str, Any]:
+    """Run the helper; its answer, whose hosts are not yet checked."""
     try:  # -P: no module of the current folder is loaded in place of one of Ansible's
         done = subprocess.run(
             [sys.executable, "-P", str(_HELPER)],
@@ -147,7 +160,7 @@ def _ask(request: dict[str, Any], inventory: str) -> list[Any]:
     try:
         document = json.loads(done.stdout)
         if "error" not in document:
-            return list(document["hosts"])
+            return {"hosts": list(document["hosts"]), "others": dict(document["others"])}
         error = document["error"]
     except (ValueError, KeyError, TypeError):
         last = said.splitlines()[-1] if said else f"exit status {done.returncode}"

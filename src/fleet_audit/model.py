@@ -6,7 +6,7 @@ Nothing here does I/O or knows a stage. `docs/glossary.md` explains the words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -253,6 +253,18 @@ class HostEvidence:
 
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who belongs to the fleet, whatever came back from them."""
+
+    groups: Mapping[str, Sequence[str]]
+    """Of the selected hosts."""
+    expected: Mapping[str, bool] = field(default_factory=dict)
+    """Whether a selected host must answer; one that is not named must."""
+    others: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Groups of the inventory's hosts that were not selected: fleet checks count them as not compared."""
 
 
 @dataclass(frozen=True, slots=True)

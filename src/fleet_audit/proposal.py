@@ -50,6 +50,9 @@ profile: {profile}
 # peers:
 #   - {{table: packages, key: name, value: version, only: [openssl, openssh-server], groups: [train]}}
 
+# Days after which what was read of a host decides nothing any more.
+evidence: {{maximum_days: 7}}
+
 # Days after which reference tables (ends of support, minimum versions) are too old to be leaned on.
 reference: {{maximum_days: 120}}
 

@@ -44,6 +44,8 @@ class HostEntry(BaseModel):
     seconds: float
     costs: dict[str, float]
     notes: list[str]
+    read_at: datetime | None = None
+    """When it was read, UTC; None of a recorded one, and in runs of older versions."""
 
 
 class RunFile(BaseModel):
@@ -62,6 +64,8 @@ class RunFile(BaseModel):
     sources: list[str]
     inputs: dict[str, Any]
     hosts: dict[str, HostEntry]
+    others: dict[str, list[str]] = {}
+    """Groups of the inventory's hosts that were not selected."""
     evidence_of: str
     """The run that collected the evidence; its own id unless it was evaluated again."""
     previous: dict[str, str] | None

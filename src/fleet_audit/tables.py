@@ -129,13 +129,17 @@ class Facts:
         cls, tables: Mapping[str, Table] | Mapping[str, Schema], folder: Path, *,
         hosts: Sequence[str] | None = None, only: Iterable[str] | None = None, memory: str = "4GB",
     ) -> Facts:  # fmt: skip
-        """Facts of a run, of some hosts and tables if these are named. A column that did not exist then is NULL."""
+        """Facts of a run, of some hosts and tables if these are named; of the others it is known that they are there.
+
+        A column that did not exist then is NULL.
+        """
         facts = cls(tables, memory)
         run = facts.connection.execute
+        run(f"INSERT INTO hosts BY NAME SELECT * FROM read_parquet('{_quoted(folder / 'hosts.parquet')}')").fetchall()
         where = "" if hosts is None else " WHERE list_contains($hosts, host)"
         args = {} if hosts is None else {"hosts": list(hosts)}
-        for target, name in (("hosts", "hosts"), ("_coverage", "coverage")):
-            run(f"INSERT INTO {target} BY NAME SELECT * FROM read_parquet('{_quoted(folder / f'{name}.parquet')}'){where}", args).fetchall()
+        covered = _quoted(folder / "coverage.parquet")
+        run(f"INSERT INTO _coverage BY NAME SELECT * FROM read_parquet('{covered}'){where}", args).fetchall()
         for name in only if only is not None else tables:
             path = folder / f"{name}.parquet"
             if not path.exists():

@@ -22,11 +22,10 @@ def plan(inventory: str | None, checks: Sequence[Check], policy: Policy, given: 
     from fleet_audit import plan as planning
     from fleet_audit.facts import sources, tables
 
-    hosts = _pipeline.hosts(inventory, given)
-    seen = {group for host in hosts for group in host.groups}
-    for group in [group for group in policy.groups if group not in seen]:
-        click.echo(f"{policy.path}: no selected host is in the group {group!r}, so what the policy says of it holds nowhere", err=True)
-    return planning.make(hosts, checks, tables(), sources(), policy, everything=everything)
+    found = _pipeline.read(inventory, given)
+    for note in planning.nowhere(policy, found):
+        click.echo(f"{policy.path}: {note}", err=True)
+    return planning.make(found, checks, tables(), sources(), policy, everything=everything)
 
 
 def describe(plan: Plan) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from fleet_audit.checkfile import Check
 from fleet_audit.checks import Library
-from fleet_audit.model import FleetAuditError, Host, Secret
+from fleet_audit.inventory import Inventory
+from fleet_audit.model import FleetAuditError, HostName, Roster, Secret
 from fleet_audit.policy import Policy
 from fleet_audit.runs import Draft, Run, Store
 
@@ -87,8 +88,8 @@ def resolved(chosen: Policy, library: Library) -> Policy:
     )  # fmt: skip
 
 
-def hosts(inventory: str | None, options: Mapping[str, Any]) -> list[Host]:
-    """The hosts of the inventory; passwords are asked for on the terminal."""
+def read(inventory: str | None, options: Mapping[str, Any]) -> Inventory:
+    """The inventory as the options say; passwords are asked for on the terminal."""
     import click
 
     from fleet_audit.inventory import load
@@ -129,10 +130,8 @@ def concurrency(wanted: int | None, count: int) -> int:
     return max(1, min(count, 24 * (os.cpu_count() or 1), memory, 256))
 
 
-def evaluate(
-    draft: Draft, selection: Selection, groups: Mapping[str, Sequence[str]], expected: Mapping[str, bool], as_of: datetime
-) -> None:
-    """Facts, results and findings of a draft's evidence, written into it."""
+def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime, *, asked: Policy | None = None) -> None:
+    """Facts, results and findings of a draft's evidence, written into it. `asked` is the policy it was collected by, if another."""
     import dataclasses
     import json
 
@@ -140,20 +139,24 @@ def evaluate(
     from fleet_audit.evaluate import Evaluator
     from fleet_audit.facts import tables
     from fleet_audit.findings import FINDING_COLUMNS, RESULT_COLUMNS
-    from fleet_audit.model import HostName
     from fleet_audit.tables import write_rows
 
-    asked = set(draft.head["sources"])
-    read = {name: table for name, table in tables().items() if all(source.id in asked for source in table.sources)}
-    facts = extract.build(draft.evidence.values(), groups, expected, read, draft.store.objects)
+    library, policy = selection.library, selection.policy
+    sources = set(draft.head["sources"])
+    read = {name: table for name, table in tables().items() if all(source.id in sources for source in table.sources)}
+    facts = extract.build(
+        draft.evidence.values(), roster, read, draft.store.objects,
+        oldest=as_of.replace(tzinfo=UTC).timestamp() - policy.evidence_days * 86400, unasked=_unasked(roster, asked, policy),
+    )  # fmt: skip
     facts.save(draft.folder / "facts")
     facts.connection.close()
     done = Evaluator(
-        draft.folder / "facts", {HostName(h): groups.get(h, ()) for h in draft.evidence}, selection.checks, selection.policy,
-        selection.library.params(selection.profile), as_of, selection.library.references,
+        draft.folder / "facts", {HostName(h): roster.groups.get(h, ()) for h in draft.evidence}, selection.checks, policy,
+        library.params(selection.profile), as_of, library.references,
     ).evaluate()  # fmt: skip
-    library, policy = selection.library, selection.policy
-    marked = waivers.mark(waivers.at(policy.waivers, as_of), done.results, done.findings, {HostName(h): g for h, g in groups.items()})
+    marked = waivers.mark(
+        waivers.at(policy.waivers, as_of), done.results, done.findings, {HostName(h): g for h, g in roster.groups.items()}
+    )
     write_rows(
         draft.folder / "results.parquet", RESULT_COLUMNS,
         [(r.check, r.host, str(r.outcome), r.reason, r.subjects, r.failed, r.undetermined, r.waived) for r in marked.results],
@@ -176,6 +179,17 @@ def evaluate(
         (draft.folder / name).write_text(json.dumps(value, sort_keys=True, indent=1) + "\n", encoding="utf-8")
 
 
+def _unasked(roster: Roster, asked: Policy | None, policy: Policy) -> dict[str, str]:
+    """{host: why} where the policy names a folder of data that the one which was collected by did not."""
+    if asked is None:
+        return {}
+    found = {}
+    for host in roster.groups:
+        if new := sorted({f.path for f in policy.folders(host)} - {f.path for f in asked.folders(host)}):
+            found[host] = f"{new[0]} is in the policy now and was not when the host was read; collect again"
+    return found
+
+
 def describe(check: Check, selection: Selection) -> dict[str, Any]:
     """A check as a run keeps it: its texts, the fleet's parameters, and what it reads."""
     from fleet_audit.facts import tables
@@ -186,20 +200,23 @@ def describe(check: Check, selection: Selection) -> dict[str, Any]:
     return {
         **text, "area": check.area, "tables": sorted(check.tables), "references_read": sorted(check.references), "sources": sources,
         "params": selection.policy.values(check.id, params, ()),
+        "group_params": [[group, dict(scope[check.id])] for group, scope in selection.policy.groups.items() if check.id in scope],
     }  # fmt: skip
 
 
-def seal(draft: Draft, groups: Mapping[str, Sequence[str]], expected: Mapping[str, bool], stage: str, as_of: datetime, **more: Any) -> Run:
+def seal(draft: Draft, roster: Roster, stage: str, as_of: datetime, **more: Any) -> Run:
     """Seal a draft with what `run.json` says of its hosts."""
     entries = {
         e.host: {
-            "groups": list(groups.get(e.host, ())), "expected": expected.get(e.host, True), "reach": str(e.reach), "detail": e.detail,
+            "groups": list(roster.groups.get(e.host, ())), "expected": roster.expected.get(e.host, True), "reach": str(e.reach), "detail": e.detail,
             "answered": e.answered, "privileged": e.privileged, "transport": e.transport, "seconds": e.seconds,
             "costs": dict(e.costs), "notes": list(e.notes),
+            "read_at": None if e.transport == "archive" else datetime.fromtimestamp(int(e.started_at), UTC).replace(tzinfo=None).isoformat(),
         }
         for e in draft.evidence.values()
     }  # fmt: skip
-    return draft.seal({"stage": stage, "as_of": as_of.isoformat(), "hosts": entries, **more})
+    others = {name: list(groups) for name, groups in roster.others.items()}
+    return draft.seal({"stage": stage, "as_of": as_of.isoformat(), "hosts": entries, "others": others, **more})
 
 
 def moment(text: str | None) -> datetime:

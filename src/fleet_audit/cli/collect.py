@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -31,9 +30,7 @@ def command(inventory: str | None, **given: Any) -> int:
     plan = _collecting.plan(inventory, selection.checks, selection.policy, given, everything=given.pop("everything"))
     store = _pipeline.open_store(given["store_folder"]).writable()
     draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
-    groups: dict[str, Sequence[str]] = {h.name: h.groups for h in plan.hosts}
-    expected: dict[str, bool] = {h.name: h.expected for h in plan.hosts}
-    run = _pipeline.seal(draft, groups, expected, "collected", _pipeline.moment(None))
+    run = _pipeline.seal(draft, plan.roster, "collected", _pipeline.moment(None))
     answered = sum(h.answered for h in run.file.hosts.values())
     if given["output_format"] == "json":
         import json

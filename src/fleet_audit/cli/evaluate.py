@@ -30,7 +30,7 @@ def command(run: str, **given: Any) -> int:
     from fleet_audit.cli import _pipeline, _reports, _verdict
     from fleet_audit.cli.run import finish
     from fleet_audit.findings import load
-    from fleet_audit.model import FleetAuditError, Severity
+    from fleet_audit.model import FleetAuditError, Roster, Severity
 
     allowed = _verdict.allowance(given["max_unknown"])
     formats = _reports.formats(given["formats"] or ("html",), given["output"])
@@ -54,16 +54,16 @@ def command(run: str, **given: Any) -> int:
     if given["as_of"] and moment.replace(tzinfo=UTC).timestamp() < began - 1:
         raise FleetAuditError(f"--as-of {given['as_of']}: the evidence of run {old.file.id} is newer than that, so no age could be told")
     draft = store.begin({**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources)
-    groups = {name: host.groups for name, host in old.file.hosts.items()}
-    expected = {name: host.expected for name, host in old.file.hosts.items()}
+    hosts = old.file.hosts
+    roster = Roster({name: h.groups for name, h in hosts.items()}, {name: h.expected for name, h in hosts.items()}, old.file.others)
     try:
         for evidence in kept_evidence:
             draft.add(evidence)
-        _pipeline.evaluate(draft, selection, groups, expected, moment)
+        _pipeline.evaluate(draft, selection, roster, moment, asked=kept)
     except BaseException:
         draft.abandon()  # the evidence is in the old run: nothing is lost
         raise
-    report = load(_pipeline.seal(draft, groups, expected, "evaluated", moment, evidence_of=old.file.evidence_of))
+    report = load(_pipeline.seal(draft, roster, "evaluated", moment, evidence_of=old.file.evidence_of))
     paths = _reports.write(report, formats, given["output"], store)
     code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed)
     finish(report, paths, code, why, given)

@@ -64,7 +64,7 @@ def explanation(store: Any, run: Any, host: str, check: str) -> dict[str, Any]:
                       "waiver": None if f.waiver is None else dataclasses.asdict(report.waivers[f.waiver])}
                      for f in report.findings if f.check == check and f.host == host],
         "unknown_means": view.unknown, "rationale": view.rationale, "fix": view.fix, "query": view.query, "applies": view.applies,
-        "tables": list(view.tables), "params": dict(view.params), "references": list(view.references), "evidence": sources,
+        "tables": list(view.tables), "params": view.params_for(entry.entry.groups), "references": list(view.references), "evidence": sources,
     }  # fmt: skip
 
 

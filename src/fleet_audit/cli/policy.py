@@ -66,8 +66,9 @@ def init(profile: str, run_name: str | None, output: Path | None, check_folders:
 @options.selection
 def check(inventory: str | None, **given: Any) -> int:
     """Check the policy, and with INVENTORY the groups and hosts that it names."""
-    from fleet_audit import policy, waivers
+    from fleet_audit import plan, policy, waivers
     from fleet_audit.cli import _pipeline
+    from fleet_audit.inventory import load
     from fleet_audit.report.text import count
 
     chosen = policy.find(given["policy_file"], inventory)
@@ -83,7 +84,7 @@ def check(inventory: str | None, **given: Any) -> int:
         if waiver.check not in {c.id for c in selection.checks}:
             notes.append(f"waivers.{number}: {waiver.check} is not selected by the profile {selection.profile!r}")
     if inventory is not None:
-        notes += _places(chosen, _hosts(inventory))
+        notes += plan.nowhere(chosen, load(inventory))
     for note in notes:
         click.echo(f"{chosen.path or 'policy'}: {note}")
     where = str(chosen.path) if chosen.path else "no policy file, so the default"
@@ -92,26 +93,6 @@ def check(inventory: str | None, **given: Any) -> int:
         f"{count(len(chosen.exclude), 'exclusion')}, {count(len(chosen.data), 'data folder')}"
     )
     return 0
-
-
-def _hosts(inventory: str) -> list[Any]:
-    from fleet_audit.inventory import load
-
-    return load(inventory)
-
-
-def _places(chosen: Any, hosts: list[Any]) -> list[str]:
-    """Groups and hosts that the policy names and the inventory lacks."""
-    from fleet_audit.waivers import fits
-
-    groups, names = {g for h in hosts for g in h.groups}, [h.name for h in hosts]
-    notes = [f"groups.{g}: no host is in it" for g in chosen.groups if g not in groups]
-    for number, waiver in enumerate(chosen.waivers):
-        notes += [f"waivers.{number}.groups: no host is in {g!r}" for g in waiver.groups if g not in groups]
-        notes += [f"waivers.{number}.hosts: no host fits {p!r}" for p in waiver.hosts if not any(fits(p, n) for n in names)]
-    for number, entry in enumerate(chosen.peers):
-        notes += [f"peers.{number}.groups: no host is in {g!r}" for g in entry.groups if g not in groups]
-    return notes + [f"data.{n}.on: no host is named {f.on!r}" for n, f in enumerate(chosen.data) if f.on is not None and f.on not in names]
 
 
 @command.command()
@@ -123,13 +104,14 @@ def show(host: str, inventory: str | None, output_format: str, **given: Any) -> 
     """Tell what holds for HOST of INVENTORY, and where each value comes from."""
     from fleet_audit import policy, waivers
     from fleet_audit.cli import _pipeline
+    from fleet_audit.inventory import load
     from fleet_audit.model import FleetAuditError
     from fleet_audit.report.text import clean
 
     chosen = policy.find(given["policy_file"], inventory)
     selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
     chosen = selection.policy
-    found = next((h for h in _hosts(inventory) if h.name == host), None) if inventory is not None else None
+    found = next((h for h in load(inventory).hosts if h.name == host), None) if inventory is not None else None
     if inventory is not None and found is None:
         raise FleetAuditError(f"{inventory}: no host is named {host!r}")
     groups = list(found.groups) if found else []

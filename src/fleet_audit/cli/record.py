@@ -37,7 +37,7 @@ def command(host: str, folder: Path, inventory: str | None, **given: Any) -> int
         raise FleetAuditError(f"{folder}: it is there, and no empty folder")
     given["limit"] = given["limit"] or (host if inventory else None)
     where = inventory or (None if host == "localhost" else f"{host},")
-    found = [h for h in _pipeline.hosts(where, given) if where is None or h.name == host]
+    found = [h for h in _pipeline.read(where, given).hosts if where is None or h.name == host]
     if not found:
         raise FleetAuditError(f"{inventory}: no host is named {host!r}")
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,9 @@ def command(inventory: str | None, **given: Any) -> int:
         return 0
     store = _pipeline.open_store(given["store_folder"]).writable()
     draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
-    groups: dict[str, Sequence[str]] = {h.name: h.groups for h in plan.hosts}
-    expected: dict[str, bool] = {h.name: h.expected for h in plan.hosts}
     moment = _pipeline.moment(None)
-    _pipeline.evaluate(draft, selection, groups, expected, moment)
-    report = load(_pipeline.seal(draft, groups, expected, "evaluated", moment))
+    _pipeline.evaluate(draft, selection, plan.roster, moment)
+    report = load(_pipeline.seal(draft, plan.roster, "evaluated", moment))
     paths = _reports.write(report, formats, given["output"], store)
     code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed)
     finish(report, paths, code, why, given)

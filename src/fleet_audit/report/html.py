@@ -310,6 +310,7 @@ def _host(host: HostView) -> dict[str, Any]:
         "name": clean(host.name), "groups": [clean(g) for g in entry.groups], "expected": entry.expected, "reach": clean(entry.reach),
         "detail": clean(entry.detail), "answered": entry.answered, "root": entry.privileged, "transport": clean(entry.transport),
         "os": clean(host.os or ""), "kernel": clean(host.kernel or ""), "sources": {str(k): v for k, v in sorted(host.sources.items())},
+        "read": f"{entry.read_at:%Y-%m-%d %H:%M} UTC" if entry.read_at else "",
         "seconds": round(entry.seconds, 3), "costs": {clean(k): round(v, 4) for k, v in sorted(entry.costs.items())},
         "notes": [clean(n) for n in entry.notes],
     }  # fmt: skip
@@ -321,7 +322,8 @@ def _check(check: CheckView) -> dict[str, Any]:
         "surface": [clean(s) for s in check.surface], "rationale": _lines(check.rationale), "unknown": _lines(check.unknown or ""),
         "fix": _lines(check.fix), "impact": _lines(check.impact or ""),
         "controls": [[clean(k), [clean(str(c)) for c in v]] for k, v in sorted(check.controls.items())],
-        "references": [_reference(r) for r in check.references], "params": [[clean(k), _plain(v)] for k, v in sorted(check.params.items())],
+        "references": [_reference(r) for r in check.references], "params": [[clean(k), _plain(v)] for k, v in sorted(check.params.items())]
+        + [[f"{clean(k)} ({clean(g)})", _plain(v)] for g, params in check.group_params.items() for k, v in sorted(params.items())],
         "query": _lines(check.query), "applies": _lines(check.applies or ""), "tables": [clean(t) for t in check.tables],
         "sources": [clean(s) for s in check.sources], "role": clean(check.role or ""), "disruption": check.disruption or "",
     }  # fmt: skip

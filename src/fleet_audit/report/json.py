@@ -9,7 +9,7 @@ from typing import Any
 from fleet_audit.findings import Posture, Report
 from fleet_audit.report.interface import Format
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -42,13 +42,15 @@ def document(report: Report) -> dict[str, Any]:
         "hosts": [
             {"name": h.name, "groups": h.entry.groups, "expected": h.entry.expected, "reach": h.entry.reach, "detail": h.entry.detail,
              "answered": h.entry.answered, "privileged": h.entry.privileged, "transport": h.entry.transport, "os": h.os,
-             "kernel": h.kernel, "sources": dict(h.sources), "seconds": h.entry.seconds, "costs": h.entry.costs,
+             "kernel": h.kernel, "sources": dict(h.sources),
+             "read_at": h.entry.read_at.isoformat() if h.entry.read_at else None, "seconds": h.entry.seconds, "costs": h.entry.costs,
              "notes": h.entry.notes} for h in report.hosts
         ],
         "checks": [
             {"id": c.id, "title": c.title, "area": c.area, "severity": str(c.severity), "surface": list(c.surface),
              "rationale": c.rationale, "fix": c.fix, "impact": c.impact, "controls": {k: list(v) for k, v in c.controls.items()},
-             "references": list(c.references), "params": dict(c.params), "tables": list(c.tables), "sources": list(c.sources),
+             "references": list(c.references), "params": dict(c.params),
+             "group_params": {g: dict(p) for g, p in c.group_params.items()}, "tables": list(c.tables), "sources": list(c.sources),
              "role": c.role, "disruption": c.disruption} for c in report.checks
         ],
         "results": [

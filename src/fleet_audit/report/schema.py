@@ -38,7 +38,7 @@ SCHEMA: dict[str, Any] = {
     "title": "fleet-audit report",
     "description": "Every selected host and check has exactly one result, hosts without an answer included.",
     **_object(
-        schema_version={"const": 2},
+        schema_version={"const": 3},
         run=_object(id=_TEXT, version=_TEXT, started_at=_TEXT, as_of=_TEXT, program_sha256=_TEXT, evidence_of=_TEXT, inputs={"type": "object"}),
         posture=_object(**_POSTURE),
         breakdown=_object(
@@ -57,11 +57,13 @@ SCHEMA: dict[str, Any] = {
         hosts=_list(
             name=_TEXT, groups=_TEXTS, expected={"type": "boolean"}, reach=_one_of(Reach, "What became of the host"), detail=_TEXT,
             answered={"type": "boolean"}, privileged={"type": ["boolean", "null"]}, transport=_TEXT, os=_MAYBE, kernel=_MAYBE,
-            sources={"type": "object", "additionalProperties": _COUNT}, seconds={"type": "number"}, costs={"type": "object"}, notes=_TEXTS,
+            sources={"type": "object", "additionalProperties": _COUNT}, read_at=_MAYBE,
+            seconds={"type": "number"}, costs={"type": "object"}, notes=_TEXTS,
         ),
         checks=_list(
             id=_TEXT, title=_TEXT, area=_TEXT, severity=_one_of(Severity, "Harm if the state does not hold"), surface=_TEXTS, rationale=_TEXT,
-            fix=_TEXT, impact=_MAYBE, controls={"type": "object"}, references=_TEXTS, params={"type": "object"}, tables=_TEXTS, sources=_TEXTS,
+            fix=_TEXT, impact=_MAYBE, controls={"type": "object"}, references=_TEXTS, params={"type": "object"},
+            group_params={"type": "object"}, tables=_TEXTS, sources=_TEXTS,
             role=_MAYBE, disruption=_MAYBE,
         ),
         results=_list(
