@@ -359,6 +359,12 @@ def test_shadow_is_reduced_and_dropped_fields_are_empty(tmp_path: Path) -> None:
     assert b"hash" not in asked["it"].body and b"extra" not in asked["it"].body
 
 
+def test_shadow_that_only_its_hashes_make_longer_than_its_cap_is_truncated(tmp_path: Path) -> None:
+    (tmp_path / "shadow").write_text("".join(f"u{i}:$6$salt${'h' * 86}:19000::::::\n" for i in range(20)) + "toor::19000::::::\n")
+    asked = ask([source("it", "colon", paths=[str(tmp_path / "shadow")], fields=9, secret=[1], cap_bytes=1000)])
+    assert asked.status("it") == "truncated" and not asked["it"].body
+
+
 def test_this_machines_shadow_shows_no_hash() -> None:
     if os.geteuid() != 0:
         pytest.skip("the shadow file is not read here: not root")

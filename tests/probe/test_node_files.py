@@ -85,6 +85,24 @@ def test_file_longer_than_its_cap_is_truncated_at_it(node: Path) -> None:
     assert one("file", paths=[f"{node}/a"], cap_bytes=1001).status == "ok"
 
 
+def test_file_that_only_its_secrets_make_longer_than_its_cap_is_no_whole_file(node: Path) -> None:
+    """What is left of its first bytes fits; what came behind them, nobody read."""
+    (node / "a").write_text("token = hf_" + "A1b2" * 300 + "\nPermitRootLogin yes\n")
+    found = one("file", paths=[f"{node}/a"], cap_bytes=1000, redact=True)
+    assert (found.status, found.body) == ("truncated", b"")
+    assert one("file", paths=[f"{node}/a"], cap_bytes=2000, redact=True).body.endswith(b">\nPermitRootLogin yes\n")
+
+
+def test_file_whose_kept_lines_fit_is_no_whole_file_if_it_is_longer_than_may_be_read(node: Path) -> None:
+    with (node / "a").open("wb") as handle:
+        handle.write(b"flags: a\n")
+        handle.truncate(97 << 20)
+        handle.seek(0, 2)
+        handle.write(b"\nflags: b\n")
+    found = one("file", paths=[f"{node}/a"], keep=["flags"])
+    assert (found.status, found.body) == ("truncated", b"")
+
+
 def test_huge_sparse_file_is_cut_at_the_cap_at_once(node: Path) -> None:
     with (node / "sparse").open("wb") as handle:
         handle.truncate(1 << 40)

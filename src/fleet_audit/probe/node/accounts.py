@@ -26,10 +26,18 @@ def password_state(field):
     return ("locked " if field[0] in "!*" else "set ") + scheme
 
 
+def whole(files, path, limit):
+    """The bytes of a file; a longer one raises Unread: of a line that is cut a field may look empty."""
+    data = files.read(path, limit)
+    if len(data) > limit:
+        raise Unread("truncated", "longer than %d bytes" % limit)
+    return data
+
+
 @reader("colon")
 def read_colon(files, spec):
     """Lines of fields between colons; those of `secret` reduced to a state, those of `drop` emptied."""
-    data = files.read(spec["paths"][0], spec["cap"])
+    data = whole(files, spec["paths"][0], spec["cap"])
     lines = []
     for line in text(data).rstrip("\n").split("\n"):
         fields = line.split(":")
@@ -207,9 +215,7 @@ def read_keys(files, spec):
         return data, stat.S_IMODE(info.st_mode), info.st_uid
 
     def elsewhere(path):
-        data, info = files.read(path, 1 << 20), files.lstat(path)
-        if len(data) > 1 << 20:
-            raise Unread("truncated", "longer than %d bytes" % (1 << 20))
+        data, info = whole(files, path, 1 << 20), files.lstat(path)
         return data, info["mode"], info["uid"]
 
     for _, uids, home in homes(files, rows):
@@ -279,9 +285,7 @@ def read_tokens(files, spec):
             continue
         for path in paths:
             try:
-                data = files.read(path, 1 << 18)
-                if len(data) > 1 << 18:
-                    raise Unread("truncated", "longer than %d bytes" % (1 << 18))
+                data = whole(files, path, 1 << 18)
                 add(path, None, data, os.lstat(files.root + files.resolve(path)))
             except Unread as unread:
                 unread_at(rows, path, None, unread)

@@ -75,15 +75,20 @@ def matches(files, patterns, rows, among):
 def read_file(files, spec):
     """The first of `paths` that is there; with `digest` only its SHA-256, without blanks around it."""
     for path in spec["paths"]:
+        limit = RAW_LIMIT if "keep" in spec else spec["cap"]
         try:
-            data = files.read(path, RAW_LIMIT if "keep" in spec else spec["cap"])
+            data = files.read(path, limit)
         except Unread as unread:
             if unread.status == "absent":
                 continue
             raise
         if spec.get("digest"):
-            return hashlib.sha256(data.strip()).hexdigest().encode()
-        return secretless(kept(data, spec), spec)
+            body = hashlib.sha256(data.strip()).hexdigest().encode()
+        else:
+            body = secretless(kept(data, spec), spec)
+        if len(body) <= spec["cap"] and len(data) > limit:  # shorter now, and still not all of it
+            raise Unread("truncated", "longer than %d bytes" % limit)
+        return body
     raise Unread("absent", "no such file: " + ", ".join(spec["paths"]))
 
 
