@@ -196,6 +196,14 @@ def test_more_files_than_the_limit_is_a_gap(homes: Homes) -> None:
     }
 
 
+def test_accounts_of_a_file_that_is_too_long_are_no_few_accounts(homes: Homes) -> None:
+    homes.put("ann/.env", f"token={HF}")
+    homes.passwd.write_text("root:x:0:0:root:/root:/bin/sh\n" + ("#" * 1000 + "\n") * 4200 + homes.passwd.read_text())
+    for reader in ("tokens", "keys"):
+        frame = carried([source("it", reader, names=[".env"])], passwd=homes.passwd).frames["it"]
+        assert (frame.status, frame.body) == ("truncated", b"")
+
+
 # --- tokens ------------------------------------------------------------------------------------
 
 # synthetic: files as their programs write them; no token here was ever valid

@@ -54,7 +54,7 @@ def read_colon(files, spec):
 def accounts(files):
     """[(name, uid, home)] of all local accounts; read once for all sources."""
     if files.accounts is None:
-        lines = [line.split(":") for line in text(files.read("/etc/passwd", 4 << 20)).split("\n")]
+        lines = [line.split(":") for line in text(whole(files, "/etc/passwd", 4 << 20)).split("\n")]
         known = [f for f in lines if len(f) > 6 and f[2].isdigit()]
         files.accounts = [(f[0], int(f[2]), os.path.normpath(f[5]) if f[5].startswith("/") else "") for f in known]
     if len(files.accounts) > HOME_LIMIT:
