@@ -303,6 +303,27 @@ def test_reach_is_by_mode_and_the_folders_above(homes: Homes, file: int, folder:
     assert homes.rows("tokens", names=[".aws/credentials"])["ann/.aws/credentials"]["reach"] == reach
 
 
+@pytest.mark.parametrize(("file", "home", "reach"), [
+    (0o644, 0o750, "group"), (0o604, 0o750, "group"), (0o640, 0o750, "group"), (0o600, 0o750, "owner"), (0o644, 0o700, "owner"),
+    (0o640, 0o701, "group"), (0o640, 0o700, "owner"), (0o604, 0o701, "others"),
+])  # fmt: skip
+def test_reach_through_a_folder_of_another_group(homes: Homes, file: int, home: int, reach: str) -> None:
+    """Who is in the folder's group comes in, and reads the file as all others do."""
+    path = homes.put("ann/.env", f"token={HF}", mode=file)
+    os.chown(path, ANN, ANN)
+    os.chown(homes.folder / "ann", ANN, 50)
+    (homes.folder / "ann").chmod(home)
+    assert homes.rows("tokens", names=[".env"])["ann/.env"]["reach"] == reach
+
+
+def test_reach_of_a_group_that_the_file_shuts_out_and_the_folder_alone_lets_in(homes: Homes) -> None:
+    path = homes.put("ann/.env", f"token={HF}", mode=0o604)
+    for part in (path, homes.folder / "ann"):
+        os.chown(part, ANN, 50)
+    (homes.folder / "ann").chmod(0o750)
+    assert homes.rows("tokens", names=[".env"])["ann/.env"]["reach"] == "owner"
+
+
 def test_reach_looks_behind_the_link_of_a_home(homes: Homes) -> None:
     homes.put("ann/.env", f"token={HF}", mode=0o644)
     (homes.folder / "closed").mkdir(mode=0o700)

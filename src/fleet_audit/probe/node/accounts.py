@@ -231,17 +231,19 @@ def read_keys(files, spec):
 
 def reach_of(files, path, info):
     """Who beside the owner can read a file, by its mode and the folders above it: `others`, `group` or `owner`."""
-    others, group = bool(info.st_mode & 0o004), bool(info.st_mode & 0o040)
+    passes = {info.st_gid: [info.st_mode & 0o040, info.st_mode & 0o004]}  # by group: its members, and who is none of them
     folder = os.path.dirname(files.resolve(path))
-    while len(folder) > 1 and (others or group):
+    while len(folder) > 1:
         try:
             above = os.lstat(files.root + folder)
         except OSError:
             break
-        others = others and bool(above.st_mode & 0o001)
-        group = group and bool(above.st_mode & (0o010 if above.st_gid == info.st_gid else 0o001))
+        members, rest = passes.get(above.st_gid, (1, 1))
+        passes[above.st_gid] = [members and above.st_mode & 0o010, rest and above.st_mode & 0o001]
         folder = os.path.dirname(folder)
-    return "others" if others else "group" if group else "owner"
+    if all(rest for _, rest in passes.values()):
+        return "others"
+    return "group" if all(members or rest for members, rest in passes.values()) else "owner"
 
 
 PROSE = re.compile(r"(?m)^[ \t]*#(?:[ \t]*[\w.,'()-]+[ \t]+){3,40}<secret:value:\d+>$")  # `# ... fill in the password data` is a sentence
