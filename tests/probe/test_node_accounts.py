@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,12 @@ FILES: dict[str, tuple[str, dict[str, int]]] = {
 def test_kinds_of_tokens_in_well_known_files(name: str) -> None:
     content, wanted = FILES[name]
     assert kinds_of(content.encode()) == wanted
+
+
+def test_long_comment_with_wide_gaps_takes_no_time() -> None:
+    begin = time.process_time()
+    assert kinds_of(b"#" + b" a  " * 39 + HF.encode()) == {"huggingface": 1}
+    assert time.process_time() - begin < 1
 
 
 def test_tokens_give_kinds_owner_and_reach_and_never_a_value(homes: Homes) -> None:

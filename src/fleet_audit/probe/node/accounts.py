@@ -246,7 +246,7 @@ def reach_of(files, path, info):
     return "group" if all(members or rest for members, rest in passes.values()) else "owner"
 
 
-PROSE = re.compile(r"(?m)^[ \t]*#(?:[ \t]*[\w.,'()-]+[ \t]+){3,40}<secret:value:\d+>$")  # `# ... fill in the password data` is a sentence
+PROSE = re.compile(r"(?m)^[ \t]*#[ \t]*(?:[\w.,'()-]+[ \t]+){3,40}<secret:value:\d+>$")  # `# ... fill in the password data` is a sentence
 
 
 def kinds_of(data):
