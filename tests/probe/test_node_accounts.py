@@ -20,7 +20,9 @@ from fleet_audit.collect import Collector, Limits
 from fleet_audit.evidence import Objects
 from fleet_audit.model import Host, HostName
 from fleet_audit.probe import pack
-from fleet_audit.probe.node.accounts import key_of, kinds_of, password_state
+from fleet_audit.probe.node.accounts import key_of, kinds_of, open_in_home, password_state
+from fleet_audit.probe.node.base import Unread
+from fleet_audit.probe.node.files import Files
 from fleet_audit.transport.dispatch import Dispatch
 from tests.probe.helpers import ask, source
 from tests.probe.nodes import carried, home_rows, opened_to_all
@@ -187,6 +189,16 @@ def test_home_that_is_a_network_file_system_or_hostile_text(homes: Homes) -> Non
     rows = homes.rows("tokens", names=[".c/*.conf"])
     assert len(rows) == 3 and all(row["kinds"] == {"huggingface": 1} for row in rows.values())
     json.dumps(rows).encode("utf-8")
+
+
+def test_network_file_system_below_a_home_that_is_the_root_is_not_entered(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    files = Files()
+    with open(open_in_home(files, "/", f"{tmp_path}/x"[1:], (os.getuid(), 0))):
+        pass
+    files.mounts = {str(tmp_path): "nfs"}
+    with pytest.raises(Unread, match="network file system"):
+        open_in_home(files, "/", f"{tmp_path}/x"[1:], (os.getuid(), 0))
 
 
 def test_more_files_than_the_limit_is_a_gap(homes: Homes) -> None:

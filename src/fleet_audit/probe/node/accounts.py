@@ -68,7 +68,7 @@ def open_in_home(files, home, name, uids):
     if real in files.mounts:
         raise Unread("failed", "network file system (%s)" % files.mounts[real])
     here = os.open(files.root + real, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    where = real
+    where = real.rstrip("/")
     try:
         for part in name.split("/"):
             where += "/" + part
