@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from fleet_audit.model import SourceId
-from tests.probe.helpers import Running, ask, command, processes_with, shell, source, until
+from fleet_audit.probe import pack
+from tests.probe.helpers import Running, altered, ask, command, processes_with, shell, source, until
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +30,14 @@ def one(script: str, **args: object):  # type: ignore[no-untyped-def]
 def test_command_that_is_not_there_is_absent() -> None:
     found = ask([command("it", "no-such-tool", "-x")])["it"]
     assert (found.status, found.exit, found.body) == ("absent", None, b"") and found.detail.startswith("no-such-tool: ")
+
+
+def test_command_that_may_be_in_a_folder_that_is_not_looked_at_is_not_absent() -> None:
+    asked = [command("it", "no-such-tool"), command("echo", "echo", "hi")]
+    program = altered(pack.build(asked), "{} if ARCHIVE else network_mounts()", '{"/usr/local/bin": "nfs4"}')
+    reply = ask(asked, program=program)
+    assert (reply["it"].status, reply["echo"].body) == ("failed", b"hi\n")
+    assert reply["it"].detail == "no-such-tool: /usr/local/bin was not looked at: network file system (nfs4)"
 
 
 def test_command_that_may_not_be_run_is_denied(tmp_path: Path) -> None:

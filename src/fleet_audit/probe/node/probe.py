@@ -43,6 +43,7 @@ class Probe:
         self.todo = dict(self.specs)  # what is neither settled nor under way
         self.changed = True  # something was settled since `schedule` looked
         self.programs = None  # those of the asked commands that are on the path
+        self.refused = None  # [status, detail] of a folder of the path where the others may be
         self.exists = {}  # path -> True, False; missing while unasked
         self.running = []
         self.raw = 0
@@ -128,7 +129,8 @@ class Probe:
             elif spec["reader"] == "command" and self.programs is None:
                 continue
             elif spec["reader"] == "command" and "/" not in spec["argv"][0] and spec["argv"][0] not in self.programs:
-                self.give_up(name, "absent", "%s: %s" % (spec["argv"][0], os.strerror(errno.ENOENT)))
+                status, detail = self.refused or ("absent", os.strerror(errno.ENOENT))
+                self.give_up(name, status, "%s: %s" % (spec["argv"][0], detail))
             elif sum(c.name != "worker" for c in self.running) < 2:
                 self.launch(libc, name, spec, left)
         if jobs:
@@ -221,7 +223,8 @@ class Probe:
             self.worker_jobs.pop(0)
             self.changed = True
             if head["source"] == "?":
-                self.programs = frozenset(json.loads(body.decode())) if head["status"] == "ok" else self.named_programs()
+                found, self.refused = json.loads(body.decode()) if head["status"] == "ok" else (self.named_programs(), None)
+                self.programs = frozenset(found)
             elif head["source"].startswith("?"):
                 self.exists[head["source"][1:]] = head["status"] == "ok"
                 if head["status"] not in ("ok", "absent"):

@@ -5,20 +5,24 @@ import os
 import time
 
 from fleet_audit.probe.node.archive import recorded
-from fleet_audit.probe.node.base import ARCHIVE, PATH, READERS, Unread, dump
+from fleet_audit.probe.node.base import ARCHIVE, PATH, READERS, Unread, dump, why
 from fleet_audit.probe.node.files import Files
 
 
 def which(files, names):
-    """Those of the programs that are in a folder of the fixed path."""
-    found = set()
+    """[those of the programs that are in a folder of the fixed path, [status, detail] of a folder that could not be looked at or None]."""
+    found, refused = set(), None
     for folder in PATH:
         try:
             real = files.root + files.resolve(folder)
-        except Unread:
+            os.stat(real + "/.")
+        except (Unread, OSError) as problem:
+            unread = why(problem) if isinstance(problem, OSError) else problem
+            if unread.status != "absent":
+                refused = [unread.status, "%s was not looked at: %s" % (folder, unread.detail)]
             continue
         found.update(name for name in names if name not in found and os.path.lexists(real + "/" + name))
-    return sorted(found)
+    return [sorted(found), refused]
 
 
 def work(jobs, out):
