@@ -128,7 +128,7 @@ ARGVS = [
     ["x", "--secret={}=="],    ["wget", "--http-password={}", "u"], ["jupyter", "lab", "--ServerApp.token={}"],
     ["x", "--tokens", "{}", "{}"], ["y", "--passphrase", "{} {}"], ["curl", "-su", "me:{}", "h"], ["curl", "-U", "me:{}", "h"],
     ["docker", "login", "-p", "{}"], ["openssl", "enc", "-k", "{}"], ["mongosh", "-p", "{}"], ["mc", "alias", "set", "s3", "https://h", "me", "{}"],
-    ["smbclient", "-U", "me%{}", "//h/s"], ["x", "JWT={}"],
+    ["smbclient", "-U", "me%{}", "//h/s"], ["x", "JWT={}"], ["x", "-p", "me:{}"],
 ]  # fmt: skip
 
 
@@ -142,6 +142,11 @@ def test_secrets_in_command_lines_never_survive(argv: list[str], secret: str) ->
     assert not any(secret in word for word in found) and any("<secret:" in word for word in found)
     assert len(found) == len(given_words), "words keep their places"
     assert redact_argv(list(found)) == found
+
+
+@pytest.mark.parametrize("value", ["8080:80", "127.0.0.1:8080:80/tcp", "[::1]:8080:80", "/srv:/data", "22", "user"])
+def test_ports_and_paths_behind_a_flag_that_may_name_a_password_stay(value: str) -> None:
+    assert redact_argv(["docker", "run", "-p", value, "x"]) == ["docker", "run", "-p", value, "x"]
 
 
 @given(

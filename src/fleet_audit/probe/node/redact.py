@@ -41,7 +41,7 @@ REDIS_USER = Rule("user |user\t", r"(?m)^([ \t]*user[ \t]+\S+[ \t])(.*)$")
 REDIS_WORD = re.compile(r"(?<!\S)([>#!]|<(?!secret:))(\S+)")
 NAMED = r"""(?!\d+\\?:\d+(?!\S))(?:"[^\s:"<>]{1,99}:([^\n"<>\0]+)|'[^\s:'<>]{1,99}:([^\n'<>\0]+)|[^\s:'"<>\\]{1,99}\\?:([^\s'"<>]+))"""
 USER = Rule("-u|--user|--proxy-user", r"(?<!\S)(?:-[uU][ =]?|--(?:proxy-)?user[ =])" + NAMED)
-USER_FLAG = re.compile(r"-u|-p|--(?:proxy-)?user")
+USER_FLAG = Rule("-u|-p", r"-u|-p|--(?:proxy-)?user")
 CURL_FLAG = re.compile(r"-[A-Za-z]{0,6}[uU]")
 PROGRAMS = {"ipmitool": "P", "login": r"p(?![\w-]| -)", "openssl": r"[kK](?![\w-])"}  # program: flag of a password
 PROGRAMS.update(dict.fromkeys("sshpass mysql mysqldump mysqladmin mariadb mongo mongosh mongodump mongorestore mongoexport".split(), "p"))
@@ -327,7 +327,7 @@ ASSIGNED_WORD = re.compile(r"(?s)(-{0,2}[\w.-]{1,160})([=:]\s{0,3})(.*)")
 def redact_argv(words):
     """The words of a command line without their secrets, those that are words of their own included."""
     lowered = "\0".join(words).lower()
-    if not any(rule.hinted(lowered) for rule in RULES):
+    if not USER_FLAG.hinted(lowered) and not any(rule.hinted(lowered) for rule in RULES):
         return words
     if words and not any("\0" in word for word in words):
         words = placed("\0".join(words), lowered).split("\0")
@@ -345,11 +345,12 @@ def redact_argv(words):
             key = ""
         elif word.startswith("-") and not re.search(r"\s", word):
             out.append(redact(word))
-            user = USER_FLAG.fullmatch(word) or curl and CURL_FLAG.fullmatch(word)
-            key = "-u" if user else word if not pair and WORD.pattern.search(word) else ""
-        elif key == "-u":
+            user = USER_FLAG.pattern.fullmatch(word) or curl and CURL_FLAG.fullmatch(word)
+            key = "-p" if word == "-p" else "-u" if user else word if not pair and WORD.pattern.search(word) else ""
+        elif key in ("-u", "-p"):
             user, colon, value = word.partition(":")
             kept = HARMLESS.fullmatch(value) or NUMBERS.fullmatch(word) or "<secret:" in word
+            kept = kept or key == "-p" and NO_PASSWORD.fullmatch(word)  # a port, a protocol or a path
             out.append(word if kept else user + colon + reduced(value))
             key = ""
         elif key:
