@@ -394,6 +394,10 @@ REDIS = "/etc/redis/redis.conf"
     ({REDIS: {"text": "bind * -::*\nprotected-mode no\n# requirepass foobared\n"}}, False), ({REDIS: {"text": "include /x\n"}}, None), ({}, None),
     ({REDIS: {"text": "user default on <secret:value:9> ~* +@all\n"}}, None),
     ({REDIS: {"text": "port 1"}, "/etc/redis/b.conf": {"text": "port 2"}}, None),
+    ({REDIS: {"text": "port 1\nrequirepass <secret:value:20>\n"}}, None),
+    ({REDIS: {"text": "bind ::1"}, "/etc/redis/sentinel.conf": {"text": "port 26379\nrequirepass <secret:value:20>\n"}}, False),
+    ({REDIS: {"text": "port 6379"}, "/etc/redis/b.conf": {"text": "requirepass <secret:value:20>\n"}}, None),
+    ({REDIS: {"text": "requirepass <secret:value:20>\ninclude /x\n"}}, None),
 ])  # fmt: skip
 def test_redis_by_its_configuration(files: Any, auth: bool | None) -> None:
     row = only(
@@ -406,12 +410,24 @@ def test_redis_by_its_configuration(files: Any, auth: bool | None) -> None:
     assert row["auth"] is auth
 
 
+@pytest.mark.parametrize("command", ["redis-server", "redis-server /srv/other.conf", "redis-server *:6380", "redis-server unixsocket:/x"])
+def test_redis_whose_file_is_not_told(command: str) -> None:
+    row = only(
+        host(process(10, command, comm="redis-server"), held=[held(6380, 10)], files={REDIS: {"text": "requirepass <secret:value:20>"}})
+    )
+    assert row["auth"] is None
+
+
 @pytest.mark.parametrize(
     ("line", "auth"), [("xpack.security.enabled: false", False), ("xpack.security.enabled: true", True), ("cluster.name: x", None)]
 )
 def test_elasticsearch_by_its_configuration(line: str, auth: bool | None) -> None:
     files = {"/etc/elasticsearch/elasticsearch.yml": {"text": line + "\n"}}
-    assert only(host(process(10, "java org.elasticsearch.bootstrap.Elasticsearch"), files=files))["auth"] is auth
+    server = process(11, "java -x org.elasticsearch.bootstrap.Elasticsearch", 10)
+    for folder, told in (("/etc/elasticsearch", auth), ("/srv/es", None)):
+        launcher = process(10, f"java -Des.path.conf={folder} org.elasticsearch.launcher.CliToolLauncher")
+        assert only(host(launcher, server, held=[held(9200, 11)], files=files))["auth"] is told
+    assert only(host(server, files=files))["auth"] is None
 
 
 # --- Settings ------------------------------------------------------------------------------------

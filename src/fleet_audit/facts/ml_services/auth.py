@@ -74,7 +74,7 @@ def _all(rules: Iterable[str], processes: Iterable[Process]) -> list[str]:
     return list(dict.fromkeys(words for process in processes for rule in rules if (words := holds(rule, process)) is not None))
 
 
-def auth(known: Known, line: Sequence[Process], by_command: bool, files: Callable[[Known, Process], Verdict]) -> Verdict:
+def auth(known: Known, line: Sequence[Process], by_command: bool, files: Callable[[Known, Sequence[Process]], Verdict]) -> Verdict:
     """(whether a login is asked for, what says so) for a process and its forebears of the same service, nearest first.
 
     `files` says what the configuration of a service says, where that may decide.
@@ -95,7 +95,7 @@ def auth(known: Known, line: Sequence[Process], by_command: bool, files: Callabl
     if known.settled and known.auth_default in ("yes", "none"):
         asks = known.auth_default == "yes"
         return asks, f"vendor's default ({'a login' if asks else 'no login'}); the command line sets nothing else"
-    return files(known, line[0])
+    return files(known, line)
 
 
 def _variables(known: Known) -> bool:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from fleet_audit.facts.accounts.local import PASSWD
 from fleet_audit.facts.base import Bundle, NotUnderstood, Unread, integer
 from fleet_audit.facts.ml_services.auth import Process, Verdict
@@ -30,8 +33,9 @@ class Files:
             self._read[source.id] = found, len(self._evidence.gaps) == known
         return self._read[source.id]
 
-    def say(self, known: Known, process: Process) -> Verdict:
-        """What they say of the login of a service that runs on the host itself."""
+    def say(self, known: Known, line: Sequence[Process]) -> Verdict:
+        """What they say of the login of a service that runs on the host itself, by its process and its forebears of the same service."""
+        process = line[0]
         if process.container or process.contained or known.id not in ("jupyter", "redis", "elasticsearch"):
             return None, None
         found, whole = self._settings(FILES)
@@ -43,7 +47,7 @@ class Files:
                 setting for settings in homes.values() for setting in settings if setting.service == "jupyter" and setting.user_name == user
             ]
             return _jupyter(mine, whole and homes_whole and user is not None)
-        return (_redis if known.id == "redis" else _elasticsearch)(mine, whole)
+        return (_redis if known.id == "redis" else _elasticsearch)(mine, whole, " ".join(one.command for one in line))
 
     def _user(self, uid: int) -> str | None:
         """The local account of a user id: only such homes are looked at."""
@@ -70,27 +74,33 @@ def _jupyter(settings: list[MlSetting], whole: bool) -> Verdict:
     return (True, "vendor's default (a token); neither command line nor configuration files change it") if whole else (None, None)
 
 
-def _redis(settings: list[MlSetting], whole: bool) -> Verdict:
-    """`requirepass` or users; without them none, where one file, read in full, is the whole configuration."""
-    keys = {setting.key: setting for setting in settings}
-    files = sorted({setting.file for setting in settings})
-    if len(files) != 1 or not whole:
-        return None, None
-    if "requirepass" in keys:
-        known = (keys["requirepass"].value or "").startswith("<secret:default:")
-        return (
-            not known and bool(keys["requirepass"].value)
-        ), f"requirepass in {files[0]}{' is a publicly known default' if known else ''}"
-    if keys.keys() & {"include", "aclfile", "user"}:
-        return None, f"users or other files in {files[0]}"
-    return False, f"neither requirepass nor users in {files[0]}"
-
-
-def _elasticsearch(settings: list[MlSetting], whole: bool) -> Verdict:
-    """`xpack.security.enabled` or `plugins.security.disabled`; what is not set depends on the version."""
+def _redis(settings: list[MlSetting], whole: bool, command: str) -> Verdict:
+    """`requirepass` or users; without them none, where the one file for the port that the title names is the whole configuration."""
+    title = re.search(r"-server (?:\S*:)(\d+)(?:\s|$)", command)
+    files: dict[str, dict[str, str | None]] = {}
     for setting in settings:
+        files.setdefault(setting.file, {})[setting.key] = setting.value
+    mine = [file for file, keys in files.items() if title and (keys.get("port") or "6379") == title[1]]
+    if len(mine) != 1 or not whole:
+        return None, None
+    keys = files[mine[0]]
+    if "include" in keys:
+        return None, f"other files in {mine[0]}"
+    if "requirepass" in keys:
+        known = (keys["requirepass"] or "").startswith("<secret:default:")
+        return not known and bool(keys["requirepass"]), f"requirepass in {mine[0]}{' is a publicly known default' if known else ''}"
+    if keys.keys() & {"aclfile", "user"}:
+        return None, f"users in {mine[0]}"
+    return False, f"neither requirepass nor users in {mine[0]}"
+
+
+def _elasticsearch(settings: list[MlSetting], whole: bool, command: str) -> Verdict:
+    """`xpack.security.enabled` or `plugins.security.disabled` in the folder of its configuration; what is not set depends on the version."""
+    folder = re.search(r"\bpath\.conf=(/\S+)", command)
+    for setting in settings:
+        if folder is None or setting.file.rpartition("/")[0] != folder[1].rstrip("/"):
+            continue
         if setting.key in ("xpack.security.enabled", "plugins.security.disabled") and setting.value in ("true", "false"):
-            return (setting.value == "true") == (
-                setting.key == "xpack.security.enabled"
-            ), f"{setting.key}: {setting.value} in {setting.file}"
+            asks = (setting.value == "true") == (setting.key == "xpack.security.enabled")
+            return asks, f"{setting.key}: {setting.value} in {setting.file}"
     return None, None
