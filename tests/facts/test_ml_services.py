@@ -347,7 +347,7 @@ JUPYTER = "/usr/bin/python3 /usr/local/bin/jupyter-lab --ip=0.0.0.0"
 
 
 def jupyter_home(text: str, name: str = "jupyter_server_config.py", user: str = "ada") -> dict[str, Any]:
-    return {f"/home/{user}/.jupyter/{name}": {"user": user, "uid": 1000, "mode": 0o600, "text": text}}
+    return {f"/home/{user}/.jupyter/{name}": {"user": user, "uid": 1000, "mode": 0o600, "text": text, "left": 0}}
 
 
 @pytest.mark.parametrize(("homes", "files", "auth", "evidence"), [
@@ -368,6 +368,34 @@ def test_jupyter_by_its_configuration(homes: Any, files: Any, auth: bool | None,
     row = only(host(process(10, JUPYTER), homes=homes, files=files, held=held_by))
     assert row["auth"] is auth and evidence in (row["auth_evidence"] or "")
     never_emptier(SERVICES, host(process(10, JUPYTER), homes=homes, files=files, held=held_by))
+
+
+@pytest.mark.parametrize(("command", "auth"), [
+    ("/opt/conda/bin/python /opt/conda/bin/jupyter-lab", True), ("/home/ada/miniconda3/bin/python3.11 /home/ada/miniconda3/bin/jupyter-lab", None),
+    ("/opt/a/venv/bin/python3 -m jupyter lab", None), ("python -m jupyter lab", None), ("/usr/bin/python3.11 -m jupyter lab", True),
+])  # fmt: skip
+def test_the_default_counts_where_the_prefix_of_the_python_was_read(command: str, auth: bool | None) -> None:
+    assert only(host(process(10, command)))["auth"] is auth
+
+
+def test_jupyter_is_told_by_the_files_that_it_reads() -> None:
+    off = {"/opt/conda/etc/jupyter/jupyter_server_config.py": {"text": "c.ServerApp.token = ''\n"}}
+    for prefix, auth in (("/opt/conda", False), ("/opt/other", True), ("/usr", True)):
+        assert only(host(process(10, f"{prefix}/bin/python {prefix}/bin/jupyter-lab"), files=off))["auth"] is auth
+    both = jupyter_home("c.ServerApp.token = 'x'\n")
+    assert only(host(process(10, "/opt/conda/bin/python -m jupyter lab"), files=off, homes=both))["auth"] is None, (
+        "which one wins is not told"
+    )
+    local = {"/home/ada/.local/etc/jupyter/jupyter_config.json": jupyter_home('{"ServerApp": {"token": ""}}').popitem()[1]}
+    assert only(host(process(10, JUPYTER), homes=local))["auth"] is False
+
+
+@pytest.mark.parametrize("left", [1, None])
+def test_lines_of_a_home_that_are_not_read_may_set_more(left: int | None) -> None:
+    homes = jupyter_home("c.ServerApp.password = 'argon2:<secret:hash:80>'\n")
+    next(iter(homes.values()))["left"] = left
+    assert only(host(process(10, JUPYTER), homes=homes), Coverage.PARTIAL)["auth"] is None
+    assert run(USERS, settings({}) | {HOMES.id: ok(json.dumps(homes))}).coverage is Coverage.PARTIAL
 
 
 @pytest.mark.parametrize(
@@ -447,8 +475,11 @@ def found(files: Any, units: Any = None) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(("path", "text", "expected"), [
     ("/etc/jupyter/jupyter_server_config.py",
-     "c = get_config()\nc.ServerApp.ip = '*'\nc.ServerApp.allow_root = True\n#c.ServerApp.port = 1\nc.X.y = f()\nc.A.b == 1\n",
+     "c = get_config()\nc.ServerApp.ip = '*'\nc.ServerApp.allow_root = True\n#c.ServerApp.port = 1\nc.X.y = f()\nx = 1\n",
      [("jupyter", None, "ServerApp.ip", "*"), ("jupyter", None, "ServerApp.allow_root", "True"), ("jupyter", None, "X.y", None)]),
+    ("/opt/conda/etc/jupyter/jupyter_config.py",
+     "import os\nc['ServerApp'][\"token\"] = ''\nc.X['y'] = {\n  # no\n  'a': 1,\n}\ndef f(x):\n    return x\n",
+     [("jupyter", None, "ServerApp.token", ""), ("jupyter", None, "X.y", "{'a': 1}")]),
     ("/etc/jupyter/jupyter_server_config.d/a.json", '{"ServerApp": {"token": "", "x": [1, true]}}',
      [("jupyter", None, "ServerApp.token", ""), ("jupyter", None, "ServerApp.x", "[1, true]")]),
     ("/etc/jupyterhub/jupyterhub_config.py", "c.JupyterHub.authenticator_class = 'dummy'\n", [("jupyterhub", None,
@@ -473,6 +504,20 @@ def found(files: Any, units: Any = None) -> list[tuple[Any, ...]]:
 ])  # fmt: skip
 def test_settings_of_each_kind(path: str, text: str, expected: Any) -> None:
     assert found({path: text}) == expected
+
+
+@pytest.mark.parametrize("text", [
+    "load_subconfig('x.py')\n", "cfg = c\n", "if f():\n    c.ServerApp.token = ''\n", "c.ServerApp.update(f())\n", "c.A.b == 1\n",
+    "c.ServerApp.ip = c.ServerApp.token = ''\n", "c.ServerApp.ip = 'x'; c.ServerApp.token = ''\n", "exec(open('x').read())\n",
+    '"""\nc.ServerApp.token = "x"\n"""\n', "for app in (c.ServerApp, c.LabApp):\n    app.token = ''\n", "get_config().ServerApp.token = ''\n",
+])  # fmt: skip
+def test_what_may_set_more_is_a_gap(text: str) -> None:
+    extracted = run(SETTINGS, settings({"/etc/jupyter/jupyter_server_config.py": {"text": "c = get_config()\n" + text}}))
+    assert extracted.coverage is Coverage.PARTIAL and all(
+        row["value"] is None or '"""' in text for row in rows_as_dicts(SETTINGS, extracted)
+    )
+    files = {"/etc/jupyter/jupyter_server_config.py": {"text": text}}
+    assert only(host(process(10, JUPYTER), files=files), Coverage.PARTIAL)["auth"] is None
 
 
 def test_variables_of_units() -> None:
@@ -600,7 +645,7 @@ def test_real_files_by_the_real_program(tmp_path: Path) -> None:
     home = tmp_path / "ada"
     (home / ".jupyter").mkdir(parents=True)
     (home / ".jupyter" / "jupyter_server_config.py").write_text(
-        "c = get_config()  #noqa\nc.ServerApp.ip = '0.0.0.0'\nc.ServerApp.token = 'S3cretWordOfTheTest42'\nsecret = 'S3cretOther'\n"
+        "c = get_config()  #noqa\nc.ServerApp.ip = '0.0.0.0'\nc['ServerApp']['token'] = 'S3cretWordOfTheTest42'\nsecret = 'S3cretOther'\n"
     )
     passwd = tmp_path / "passwd"
     passwd.write_text(f"ada:x:0:0::{home}:/bin/sh\n")
@@ -608,7 +653,7 @@ def test_real_files_by_the_real_program(tmp_path: Path) -> None:
     frame = carried([HOMES], passwd=passwd).frames[HOMES.id]
     assert b"S3cret" not in frame.body
     extracted = run(USERS, {HOMES.id: Item(Status(frame.status), frame.body)})
-    assert extracted.coverage is Coverage.COMPLETE
+    assert extracted.coverage is Coverage.PARTIAL and "lines that are not read" in extracted.reason
     assert [(row["key"], row["value"], row["user_name"]) for row in rows_as_dicts(USERS, extracted)] == [
         ("ServerApp.ip", "0.0.0.0", "ada"), ("ServerApp.token", "<secret:value:21>", "ada"),
     ]  # fmt: skip

@@ -375,7 +375,7 @@ def test_lines_that_begin_so_and_no_others(homes: Homes) -> None:
     )  # fmt: skip
     row = homes.rows("home_lines", names=[".jupyter/*.py"], keep=["c."])["ann/.jupyter/jupyter_server_config.py"]
     assert row["text"] == "c.ServerApp.ip = '0.0.0.0'\n    c.ServerApp.token = ''\nc.ServerApp.password = '<secret:hash:52>'\n"
-    assert (row["user"], row["uid"], row["mode"]) == ("ann", ANN, 0o600)
+    assert (row["user"], row["uid"], row["mode"], row["left"]) == ("ann", ANN, 0o600, 1), "of the other lines their number"
 
 
 def test_lines_of_a_file_with_no_such_line_are_an_empty_text(homes: Homes) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from fleet_audit.facts.accounts.local import PASSWD
 from fleet_audit.facts.base import Bundle, NotUnderstood, Unread, integer
 from fleet_audit.facts.ml_services.auth import Process, Verdict
 from fleet_audit.facts.ml_services.known import Known
-from fleet_audit.facts.ml_services.settings import FILES, HOMES, MlSetting, settings_of
+from fleet_audit.facts.ml_services.settings import FILES, HOMES, JUPYTER, MlSetting, settings_of
 from fleet_audit.model import Source
 
 
@@ -39,14 +40,15 @@ class Files:
         if process.container or process.contained or known.id not in ("jupyter", "redis", "elasticsearch"):
             return None, None
         found, whole = self._settings(FILES)
-        mine = [setting for settings in found.values() for setting in settings if setting.service == known.id]
         if known.id == "jupyter":
-            user = self._user(process.uid)
+            user, prefix = self._user(process.uid), _prefix(process)
             homes, homes_whole = self._settings(HOMES)
+            mine = [setting for path, settings in found.items() if _of_jupyter(path, prefix) for setting in settings]
             mine += [
-                setting for settings in homes.values() for setting in settings if setting.service == "jupyter" and setting.user_name == user
+                setting for settings in homes.values() for setting in settings if (setting.service, setting.user_name) == ("jupyter", user)
             ]
-            return _jupyter(mine, whole and homes_whole and user is not None)
+            return _jupyter(mine) if whole and homes_whole and user is not None and prefix is not None else (None, None)
+        mine = [setting for settings in found.values() for setting in settings if setting.service == known.id]
         return (_redis if known.id == "redis" else _elasticsearch)(mine, whole, " ".join(one.command for one in line))
 
     def _user(self, uid: int) -> str | None:
@@ -59,10 +61,28 @@ class Files:
         return next((words[0] for line in lines if len(words := line.split(":")) > 5 and integer(words[2]) == uid), None)
 
 
-def _jupyter(settings: list[MlSetting], whole: bool) -> Verdict:
+def _prefix(process: Process) -> str | None:
+    """Where the Python of a process has its own configuration, if that is read: /usr, or a folder of /opt. Source: jupyter_core, paths."""
+    python = re.fullmatch(r"(/[^\0]+)/bin/(?:python|pypy)[\d.]*", process.argv[0] if process.argv else "")
+    read = python and any(PurePosixPath(python[1], "etc/jupyter").match(folder) for folder in JUPYTER)
+    return python[1] if python and read else None
+
+
+def _of_jupyter(path: str, prefix: str | None) -> bool:
+    """Whether a Jupyter with this prefix reads a file."""
+    return any(path.startswith(f"{folder}/etc/jupyter/") for folder in ("", "/usr/local", prefix) if folder is not None)
+
+
+def _jupyter(settings: list[MlSetting]) -> Verdict:
     """A password or a token that is set, both turned off, or the default: a token that is made at each start."""
-    last = {".".join(setting.key.split(".")[-2:]): setting for setting in settings}
-    secrets = [setting for key, setting in last.items() if key.endswith((".password", ".hashed_password", ".token"))]
+    told: dict[str, dict[str, MlSetting]] = {}
+    for setting in settings:
+        told.setdefault(".".join(setting.key.split(".")[-2:]), {})[setting.file] = setting
+    last = {key: next(iter(files.values())) for key, files in told.items()}
+    for key, files in told.items():
+        if key.endswith(_SECRETS) and len({setting.value and "set" for setting in files.values()}) > 1:
+            return None, f"{last[key].key} differs between {', '.join(sorted(files))}"
+    secrets = [setting for key, setting in last.items() if key.endswith(_SECRETS)]
     if given := [setting for setting in secrets if setting.value]:
         return True, f"{given[0].key} in {given[0].file}"
     if unknown := [setting for setting in secrets if setting.value is None]:
@@ -71,7 +91,10 @@ def _jupyter(settings: list[MlSetting], whole: bool) -> Verdict:
         return False, f"{off[0].key} is empty in {off[0].file}"
     if any(key.endswith((".identity_provider_class", ".login_handler_class")) for key in last):
         return None, "its configuration changes how it logs in"
-    return (True, "vendor's default (a token); neither command line nor configuration files change it") if whole else (None, None)
+    return True, "vendor's default (a token); neither command line nor configuration files change it"
+
+
+_SECRETS = (".password", ".hashed_password", ".token")
 
 
 def _redis(settings: list[MlSetting], whole: bool, command: str) -> Verdict:

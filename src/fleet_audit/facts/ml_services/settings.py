@@ -15,14 +15,17 @@ from fleet_audit.facts.jobs.site_units import UNITS
 from fleet_audit.facts.processes import PROCESSES
 from fleet_audit.model import Source, SourceId
 
-_JUPYTER = ("/etc/jupyter", "/usr/etc/jupyter", "/usr/local/etc/jupyter", "/opt/*/etc/jupyter")
-_JUPYTER_NAMES = [f"jupyter_{name}_config.{ending}" for name in ("server", "notebook", "lab") for ending in ("py", "json")]
+JUPYTER = ("/etc/jupyter", "/usr/etc/jupyter", "/usr/local/etc/jupyter", "/opt/*/etc/jupyter")
+"""Folders of Jupyter's configuration that are read outside of homes: the system's, and that of a Python's prefix."""
+_JUPYTER_NAMES = [
+    *(f"jupyter_{name}config.{ending}" for name in ("", "server_", "notebook_", "lab_") for ending in ("py", "json")),
+    *(f"jupyter_{name}_config.d/*.json" for name in ("server", "notebook")),
+]
 _MLFLOW = "lib/python3*/{}/mlflow/server/auth/basic_auth.ini"
 
 FILES = Source(
     SourceId("ml-files"), "files",
-    {"globs": [*(f"{folder}/{name}" for folder in _JUPYTER for name in _JUPYTER_NAMES),
-               *(f"{folder}/jupyter_{name}_config.d/*.json" for folder in _JUPYTER for name in ("server", "notebook")),
+    {"globs": [*(f"{folder}/{name}" for folder in JUPYTER for name in _JUPYTER_NAMES),
                "/etc/jupyterhub/*.py", "/opt/*/etc/jupyterhub/*.py", "/srv/jupyterhub/jupyterhub_config.py",
                "/etc/torchserve/*.properties", "/opt/torchserve/config.properties", "/home/model-server/config.properties",
                "/usr/" + _MLFLOW.format("dist-packages"), "/usr/local/" + _MLFLOW.format("*-packages"), "/opt/*/" + _MLFLOW.format("site-packages"),
@@ -37,9 +40,10 @@ FILES = Source(
 )  # fmt: skip
 HOMES = Source(
     SourceId("ml-files-homes"), "home_lines",
-    {"names": [*(f".jupyter/{name}" for name in _JUPYTER_NAMES), "airflow/airflow.cfg", ".config/code-server/config.yaml",
-               ".config/dask/*.yaml", ".mlflow/basic_auth.ini"],
-     "keep": ["c.", "{", "}", '"', "[", "]", "admin_", "auth", "default_permission", "database_uri", "simple_auth", "rbac", "web_server",
+    {"names": [*(f"{folder}/{name}" for folder in (".jupyter", ".local/etc/jupyter") for name in _JUPYTER_NAMES),
+               "airflow/airflow.cfg", ".config/code-server/config.yaml", ".config/dask/*.yaml", ".mlflow/basic_auth.ini"],
+     "keep": ["c.", "c[", "c =", "import ", "from ", "{", "}",
+              '"', "[", "]", "admin_", "auth", "default_permission", "database_uri", "simple_auth", "rbac", "web_server",
               "base_url", "expose_config", "bind-addr", "password", "hashed-password", "cert", "distributed", "comm", "require-encryption", "tls"]},
     "The same files in homes: lines of the settings that count.",
     needs_root=True,
@@ -68,10 +72,29 @@ Found = Iterator[tuple[str | None, str, str | None]]
 Reader = Callable[[str, list[str]], Found]
 
 
+_TARGET = re.compile(r"(?m)^([ \t]*)c((?:\.\w{1,99}|\[[ \t]*[\"']\w{1,99}[\"'][ \t]*\]){1,9})[ \t]*=(?!=)")
+_NO_SETTING = re.compile(r"c[ \t]*=[ \t]*get_config\(\)[ \t]*(?:#[^\n]*)?|(?:import|from)[ \t][^\n;]*")
+_MAY_SET = re.compile(r"(?<![\w.\"'])(?:c|get_config|load_subconfig|exec|eval|globals|locals|vars|__import__)\b")
+
+
 def _python(text: str, problems: list[str]) -> Found:
-    """Assignments to `c.Class.trait`; a value that is no literal on one line is not told."""
-    for match in re.finditer(r"(?m)^[ \t]*c\.([\w.]{1,200})[ \t]*=(?!=)[ \t]*(.*)$", text):
-        yield None, match[1], _literal(match[2])
+    """Assignments to `c.Class.trait` or `c["Class"]["trait"]`; a value that is no literal is not told, nor one under a condition."""
+    for statement in re.split(r"\n(?=[^\s#)\]}])", "\n" + text):
+        statement = re.sub(r"(?m)^[ \t]*#.*$", "", statement).strip("\n").rstrip()
+        if (statement.count('"""') + statement.count("'''")) % 2:
+            problems.append("a text of several lines that looks like settings")
+        rest = statement
+        if (target := _TARGET.match(statement)) and not target[1]:
+            rest = statement[target.end() :]
+            yield None, _dotted(target[2]), _literal(rest)
+        if not _NO_SETTING.fullmatch(rest) and _MAY_SET.search(rest):
+            problems.append("a statement that may set more")
+            yield from ((None, _dotted(inner[2]), None) for inner in _TARGET.finditer(rest))
+
+
+def _dotted(chain: str) -> str:
+    """The names of a chain of attributes and keys."""
+    return ".".join(re.findall(r"\w+", chain))
 
 
 def _literal(written: str) -> str | None:
@@ -151,8 +174,8 @@ def _yaml(text: str, problems: list[str]) -> Found:
 
 
 _KINDS: tuple[tuple[str, str, Reader], ...] = (
-    (r"/jupyterhub/[^/]+\.py", "jupyterhub", _python), (r"jupyter_\w+_config\.py", "jupyter", _python),
-    (r"jupyter_\w+_config(?:\.d/[^/]+)?\.json", "jupyter", _json), (r"\.properties", "torchserve", _properties),
+    (r"/jupyterhub/[^/]+\.py", "jupyterhub", _python), (r"jupyter_(?:\w+_)?config\.py", "jupyter", _python),
+    (r"jupyter_(?:\w+_)?config(?:\.d/[^/]+)?\.json", "jupyter", _json), (r"\.properties", "torchserve", _properties),
     (r"airflow\.cfg", "airflow", _ini), (r"\.ini", "mlflow", _ini), (r"/(?:redis|valkey)(?:/[^/]+)?\.conf", "redis", _redis),
     (r"/(?:prometheus|node_exporter|dcgm-exporter)/[^/]+", "prometheus-web", _yaml), (r"/(?:elastic|open)search\.yml", "elasticsearch", _yaml),
     (r"/mongod\.conf", "mongodb", _yaml), (r"/qdrant/[^/]+", "qdrant", _yaml), (r"/milvus\.yaml", "milvus", _yaml),
@@ -175,6 +198,8 @@ def settings_of(evidence: Bundle, source: Source, path: str, entry: dict[str, An
         return
     service, read = kind
     user = entry.get("user")
+    if source is HOMES and service == "jupyter" and entry.get("left") != 0:
+        problems.append("lines that are not read may set more")
     for section, key, value in read(text, problems):
         if service not in _ONLY or _ONLY[service].search(key):
             yield MlSetting(service, path, user if isinstance(user, str) else None, section, key[:500], value)

@@ -298,10 +298,15 @@ def read_tokens(files, spec):
 
 @reader("home_lines")
 def read_home_lines(files, spec):
-    """{path: {"user", "text"}} of small files in homes: only the lines that begin with one of `keep`, secrets reduced."""
+    """{path: {user, uid, mode, text, left}} of small files in homes: only the lines that begin with one of `keep`, secrets reduced.
+
+    `left` is the number of other lines, but for empty ones and comments.
+    """
     rows = {}
     keep = re.compile(b"^[ \\t]*(?:" + b"|".join(re.escape(k.encode()) for k in spec["keep"]) + b").*", re.M)
     for user, path, data, info in each_in_home(files, spec["names"], rows):
-        lines = redact_bytes(b"".join(line.group(0) + b"\n" for line in keep.finditer(data)))
-        rows[path] = {"user": user, "uid": info.st_uid, "mode": stat.S_IMODE(info.st_mode), "text": text(lines)}
+        found = keep.findall(data)
+        lines = text(redact_bytes(b"".join(line + b"\n" for line in found)))
+        left = len(re.findall(b"(?m)^[ \\t]*[^\\s#]", data)) - len(found)
+        rows[path] = {"user": user, "uid": info.st_uid, "mode": stat.S_IMODE(info.st_mode), "text": lines, "left": left}
     return dump(rows)
