@@ -92,7 +92,7 @@ def test_servers_of_a_real_node() -> None:
 def test_servers_of_chrony() -> None:
     conf = "! c\n% c\nserver\nRefClock PHC /dev/ptp0 poll 2\npeer b key 3\ninclude /etc/chrony.d/*.conf\nconfdir /etc/c.d\nsourcedir /run/s/ /x\n"
     files = {
-        "/etc/chrony.conf": conf, "/etc/chrony.d/a.conf": "server a nts\ninclude /etc/chrony.conf\n", "/etc/c.d/z.conf": "pool z\n",
+        "/etc/chrony.conf": conf, "/etc/chrony.d/a.conf": "server a nts\nInclude /etc/chrony.conf\n", "/etc/c.d/z.conf": "pool z\n",
         "/etc/c.d/z.sources": "server no\n", "/run/s/dhcp.sources": "server dhcp\n", "/run/s/x.conf": "server no\n", "/etc/unused": "server no\n",
         "/etc/c.d": {"status": "failed", "detail": "not a regular file"}, "/run/s/": {"status": "failed", "detail": "not a regular file"},
     }  # fmt: skip
@@ -106,6 +106,15 @@ def test_servers_of_chrony() -> None:
     assert servers({CHRONY.id: document({"/etc/chrony.conf": "server a\n", "/etc/other": folder})}, Coverage.PARTIAL) == [
         ("chrony", "server", "a", False, False)
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["Include /etc/more.conf", "include /etc/more.conf", "confdir /etc/c.d", "SourceDir /etc/s.d", "include more"]
+)
+def test_an_include_of_chrony_that_was_not_followed_is_a_gap(line: str) -> None:
+    conf = {"/etc/chrony.conf": f"server a\n{line}\n"}
+    assert servers({CHRONY.id: document(conf)}, Coverage.PARTIAL) == [("chrony", "server", "a", False, False)]
+    assert servers({CHRONY.id: document(conf | {line.split()[1]: None})}) == [("chrony", "server", "a", False, False)]
 
 
 def test_servers_of_ntp_and_timesyncd() -> None:

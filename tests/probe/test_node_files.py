@@ -200,6 +200,17 @@ def test_files_over_the_caps_are_truncated_one_by_one(node: Path) -> None:
     assert asked.status("it") == "truncated" and len(asked["it"].body) == 1000, "the rows do not fit: half a row is no answer"
 
 
+def test_includes_of_chrony_are_followed_in_any_case(node: Path) -> None:
+    (node / "chrony.conf").write_text(f"Include {node}/a.conf\nConfDir {node}/c.d\n  sourcedir {node}/s.d\n")
+    for name in ("a.conf", "c.d/b.conf", "s.d/c.sources"):
+        (node / name).parent.mkdir(exist_ok=True)
+        (node / name).write_text(f"server {name}\n")
+    rows = ask([source("it", "files", globs=[f"{node}/chrony.conf"], follow="chrony")]).rows("it")
+    assert {row["text"] for row in rows.values() if "server" in row.get("text", "")} == {
+        "server a.conf\n", "server c.d/b.conf\n", "server s.d/c.sources\n",
+    }  # fmt: skip
+
+
 def test_glob_over_folders_that_are_not_there_is_empty(node: Path) -> None:
     assert ask([source("it", "files", globs=[f"{node}/no/*", f"{node}/*/more/*"])]).rows("it") == {}
 

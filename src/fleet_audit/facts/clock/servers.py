@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -52,6 +53,7 @@ def parse_servers(evidence: Bundle) -> Iterator[TimeServer]:
 
 def _chrony(evidence: Bundle) -> Iterator[TimeServer]:
     files = {path: str(entry.get("text", "")) for path, entry in evidence.entries(CHRONY).items()}
+    told = evidence.document(CHRONY)
     todo, places = [path for path in CHRONY.args["globs"] if path in files], set[str]()
     for path in todo:  # grows by what is included, each file once
         for line in files[path].split("\n"):
@@ -66,6 +68,8 @@ def _chrony(evidence: Bundle) -> Iterator[TimeServer]:
                     evidence.gap(CHRONY, f"{path}: a source without address")
             for place in rest if name in _INCLUDES else ():
                 pattern = place if name == "include" else place.rstrip("/") + _INCLUDES[name]
+                if not re.search(r"[*?[]", place) and place not in told:
+                    evidence.gap(CHRONY, f"{path}: {place} was not looked at")
                 if pattern not in places and len(places) < 500:
                     places.add(pattern)
                     found = fnmatch.filter(files, pattern)
