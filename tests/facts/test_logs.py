@@ -262,10 +262,13 @@ def test_syslog_ng() -> None:
         NG: '@include "/etc/syslog-ng/conf.d/*.conf"\nlog { destination(d); };\n',
         "/etc/syslog-ng/conf.d/d.conf": "destination d { tcp(a); };\n",
     }
+    assert forwards(SYSLOG_NG, split | {NG: split[NG].replace("/etc/syslog-ng/", "")}) == forwards(SYSLOG_NG, split)
     assert forwards(SYSLOG_NG, split) == [("tcp", "a", None, False, None)]
 
 
-@pytest.mark.parametrize("text", ['@include "/srv/more.conf"\n', "destination d { tcp(a);\n", "/* no end",
+@pytest.mark.parametrize("text", ['@include "/srv/more.conf"\n', '@include "/opt/x/conf.d/*.conf"\n', '@include "/etc/syslog-ng/conf.d/*"\n',
+                                  '@include "conf.d/more/*.conf"\n', '@include conf.d/x\n', 'include "/srv/more.conf";\n',
+                                  "destination d { tcp(a);\n", "/* no end",
                                   "destination d { mqtt(address(\"tcp://a\")); };\nlog { destination(d); };\n",
                                   "log { source { default-network-drivers(); }; };\n"])  # fmt: skip
 def test_syslog_ng_that_is_not_all_there(text: str) -> None:

@@ -34,8 +34,8 @@ def read(evidence: Bundle) -> tuple[list[LogForward], list[LogReceiver]]:
     for path, (plain, mask, whole) in texts.items():
         if not whole:
             evidence.gap(SYSLOG_NG, f"{path}: a comment that does not end")
-        for pattern in re.findall(r"^[ \t]*@include[ \t]+[\"']([^\"'\n]+)", plain, re.M):
-            if pattern != "scl.conf" and "conf.d/" not in pattern:
+        for pattern in re.findall(r"^[ \t]*@?include[ \t]+[\"']?([^\"'\s;]+)", plain, re.M):
+            if pattern != "scl.conf" and not re.fullmatch(r"(?:/etc/syslog-ng/)?conf\.d/[^/]*\.conf", pattern):
                 evidence.gap(SYSLOG_NG, f"{path}: it includes {pattern[:80]}, which is not read")
         for match, _, inner in blocks(plain, mask, _BLOCK, "{}"):
             kind, name = match[1] or match[3], match[2] or ""
