@@ -282,6 +282,7 @@ def test_syslog_ng_that_is_not_all_there(text: str) -> None:
     ("/etc/fluent-bit/fluent-bit.conf", "[SERVICE]\n  Flush 1\n[INPUT]\n  Name systemd\n[OUTPUT]\n  Name forward\n  Host logs\n  Port 24224\n",
      [("forward", "logs", 24224, False, None)]),
     ("/etc/fluent-bit/a.conf", "[output]\n name es\n host es\n tls On\n tls.verify Off\n[OUTPUT]\n Name stdout\n", [("es", "es", None, True, False)]),
+    ("/etc/fluent-bit/a.conf", "[INPUT]\n Name cpu\n  [OUTPUT]  # to the hub\n Name http\n Host a\n", [("http", "a", None, False, None)]),
     ("/etc/fluent-bit/a.yaml", "pipeline:\n  outputs:\n    - name: http\n      host: logs\n      port: 443\n      tls: on\n    - name: stdout\n",
      [("http", "logs", 443, True, True)]),
     ("/etc/fluent/fluentd.conf", "<match app.**>\n  @type forward\n  transport tls\n  <server>\n    host logs\n    port 24224\n  </server>\n"
@@ -337,7 +338,11 @@ def test_shippers(path: str, text: str, wanted: list[Forward]) -> None:
 @pytest.mark.parametrize(("path", "text"), [
     ("/etc/vector/vector.toml", "[sinks\n"), ("/etc/promtail/config.yml", "clients: [\n"), ("/etc/otelcol/config.yaml", "a: b: c\n"),
     ("/etc/fluent-bit/fluent-bit.conf", "@INCLUDE /srv/outputs.conf\n"), ("/etc/fluent/fluentd.conf", "@include more/*.conf\n"),
-    ("/etc/promtail/config.yml", "[" * 5000),
+    ("/etc/promtail/config.yml", "[" * 5000), ("/etc/vector/vector.yaml", "- a\n"), ("/etc/vector/vector.yaml", "just words\n"),
+    ("/etc/vector/vector.yaml", "sinks:\n  - type: loki\n"), ("/etc/vector/vector.yaml", "sinks:\n  a: loki\n"),
+    ("/etc/filebeat/filebeat.yml", "- output\n"), ("/etc/otelcol/config.yaml", "exporters: [otlp]\n"), ("/etc/promtail/config.yml", "clients: {}\n"),
+    ("/etc/promtail/config.yml", "clients:\n" + "  - url: https://a\n" * 201), ("/etc/fluent-bit/a.yaml", "pipeline: [x]\n"),
+    ("/etc/fluent-bit/fluent-bit.conf", "[OUT PUT]\n  Name http\n"), ("/etc/vector/vector.toml", "sinks = 3\n"),
 ])  # fmt: skip
 def test_shippers_that_are_not_understood_are_gaps(path: str, text: str) -> None:
     assert forwards(SHIPPERS, {path: text}, Coverage.PARTIAL) == []

@@ -41,7 +41,9 @@ Output = tuple[str, str | None, int | None, bool | None, bool | None]
 def _fluent_bit(text: str) -> Iterator[Output]:
     found: list[dict[str, str]] = []
     for line in text.split("\n"):
-        if match := re.fullmatch(r"\s*\[(\w+)\]\s*", line):
+        if line.lstrip().startswith("["):
+            if not (match := re.fullmatch(r"\s*\[(\w+)\]\s*(?:#.*)?", line)):
+                raise ValueError("a section that is none")
             found.append({"": match[1].upper()})
         elif (words := line.split(None, 1))[1:] and found and not words[0].startswith("#"):
             found[-1].setdefault(words[0].lower(), words[1].strip())
@@ -110,7 +112,7 @@ def _filebeat(text: str) -> Iterator[Output]:
             continue
         ssl = {**_map(given.get("ssl")), **{str(name)[4:]: text for name, text in given.items() if str(name).startswith("ssl.")}}
         hosts = given.get("hosts")
-        for host in [_text(host) for host in _list(hosts)] or [_text(hosts)]:
+        for host in [_text(host) for host in _list(hosts)] or [None] if isinstance(hosts, list) else [_text(hosts)]:
             tls = boolean(_text(ssl["enabled"])) if "enabled" in ssl else bool(ssl)
             if kind == "elasticsearch":  # there ssl holds for https alone
                 tls = encrypted(host) if encrypted(host) is not None else given.get("protocol") == "https"
@@ -166,7 +168,12 @@ def _at(document: Any, *path: str) -> Any:
 
 
 def _map(value: Any) -> dict[Any, Any]:
-    return value if isinstance(value, dict) else {}
+    """A map, empty where nothing is set. Raises `ValueError` for anything else: what it would hold is not known."""
+    if value is None or value == "":
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError("no map")
+    return value
 
 
 def _text(value: Any) -> str | None:
@@ -175,7 +182,12 @@ def _text(value: Any) -> str | None:
 
 
 def _list(value: Any) -> list[Any]:
-    return value[:200] if isinstance(value, list) else []
+    """A list, empty where nothing is set. Raises `ValueError` for anything else, and for one that is too long."""
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list) or len(value) > 200:
+        raise ValueError("no list of at most 200")
+    return value
 
 
 _READERS: tuple[tuple[str, str, Callable[[str], Iterable[Output]]], ...] = (
