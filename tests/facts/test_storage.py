@@ -531,6 +531,16 @@ def test_secrets_of_parallel_file_systems() -> None:
     )
 
 
+def test_secrets_of_parallel_file_systems_behind_links() -> None:
+    file, folder = {"type": "file", "uid": 0, "gid": 0, "mode": 0o644}, {"type": "dir", "uid": 0, "gid": 0, "mode": 0o755}
+    link = {"type": "link", "uid": 0, "gid": 0, "mode": 0o777, "link": "/srv/k"}
+    followed = {**link, "target": {**file, "path": "/srv/k"}, "way": {"/": folder, "/etc": folder, "/srv": folder}}
+    found = rows("parallel_fs_secrets", {SECRETS.id: document({"/etc/krb5.keytab": followed, "/etc/ceph/a.keyring": followed})})
+    assert [(row["path"], row["mode"], row["others_read"]) for row in found] == [("/srv/k", 0o644, True)]
+    for odd in (link, {**link, "target": {"status": "absent", "detail": ""}}):
+        assert rows("parallel_fs_secrets", {SECRETS.id: document({"/etc/krb5.keytab": odd})}, Coverage.PARTIAL) == []
+
+
 # --- Laws ---------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
+from fleet_audit.facts.accounts.metadata import understood, with_targets
 from fleet_audit.facts.base import Bundle, NotUnderstood, integer
 from fleet_audit.facts.storage.mounts import Mount, parse_mounts
 from fleet_audit.facts.texts import lines
@@ -34,7 +35,8 @@ SETTINGS = Source(
 SECRETS = Source(
     SourceId("parallel-fs-secrets"), "stat",
     {"globs": ["/etc/beegfs/*auth*", "/etc/beegfs/*.key", "/etc/beegfs/key.pem", "/etc/ceph/*.keyring", "/etc/ceph/*secret*", "/etc/lustre/*.key",
-               "/var/mmfs/ssl/*key*", "/etc/samba/*cred*", "/etc/cifs*cred*", "/root/*smbcred*", "/etc/passwd-s3fs", "/etc/krb5.keytab"]},
+               "/var/mmfs/ssl/*key*", "/etc/samba/*cred*", "/etc/cifs*cred*", "/root/*smbcred*", "/etc/passwd-s3fs", "/etc/krb5.keytab"],
+     "targets": True},
     "Where BeeGFS, Ceph, Lustre, GPFS, CIFS, s3fs and Kerberos keep a client's secret by habit. Never a content.",
     needs_root=True,
 )  # fmt: skip
@@ -175,11 +177,11 @@ def parse_settings(evidence: Bundle) -> Iterable[ParallelFsSetting]:
 
 
 def parse_secrets(evidence: Bundle) -> Iterable[ParallelFsSecret]:
-    """A row per file that is there; links are followed by nobody and left out."""
-    for path, entry in evidence.entries(SECRETS).items():
-        mode, uid, gid = (entry.get(name) for name in ("mode", "uid", "gid"))
-        if type(mode) is int and type(uid) is int and type(gid) is int:
-            if entry.get("type") == "file" and not path.endswith((".conf", ".md")):
-                yield ParallelFsSecret(path, mode, uid, gid, bool(mode & 0o004), bool(mode & 0o040))
-        else:
-            evidence.gap(SECRETS, f"{path}: not understood")
+    """A row per file that is there, of a link what it leads to in the end; one that could not be followed is a gap."""
+    for path, there in with_targets(understood(evidence, SECRETS)):
+        if path.endswith((".conf", ".md")):
+            continue
+        if there.type == "file":
+            yield ParallelFsSecret(there.path, there.mode, there.uid, there.gid, bool(there.mode & 0o004), bool(there.mode & 0o040))
+        elif there.leads_to is None:
+            evidence.gap(SECRETS, f"{path}: a link that could not be followed")
