@@ -127,6 +127,7 @@ def test_detection_databases() -> None:
     assert (found[0]["modified_at"], found[0]["size_bytes"]) == (datetime(2025, 11, 25, 12, 0), 5)
     assert rows(DATABASE, recorded()) == []
     assert rows(DATABASE, {DATABASES.id: document({paths[0]: DENIED, paths[1]: {"mtime": "x"}})}, Coverage.PARTIAL) == []
+    assert rows(DATABASE, {DATABASES.id: document({paths[0]: {**file, "type": "link", "link": "/gone"}})}, Coverage.PARTIAL) == []
     assert run(DATABASE, {DATABASES.id: status(Status.DENIED)}).coverage is Coverage.NONE
 
 

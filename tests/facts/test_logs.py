@@ -381,6 +381,7 @@ def test_notes_of_what_arrived() -> None:
     ]  # fmt: skip
     assert rows("log_deliveries", {STATES.id: document(dict.fromkeys(paths))}) == []
     assert rows("log_deliveries", {STATES.id: document({paths[0]: DENIED, paths[2]: {"mtime": "x"}})}, Coverage.PARTIAL) == []
+    assert rows("log_deliveries", {STATES.id: document({paths[0]: {**file, "type": "link", "link": "/gone"}})}, Coverage.PARTIAL) == []
     assert run(T["log_deliveries"], {STATES.id: status(Status.DENIED)}).coverage is Coverage.NONE
 
 

@@ -210,14 +210,14 @@ _TOOLS = (("/aide/", "aide"), ("/tripwire/", "tripwire"), ("/samhain/", "samhain
 
 
 def parse_databases(evidence: Bundle) -> Iterable[DetectionDatabase]:
-    """A row per file."""
+    """A row per file; a link, which may lead nowhere, is a gap."""
     for path, entry in evidence.entries(DATABASES).items():
         tool = next((word for part, word in _TOOLS if part in path), "clamav")
         when, size = entry.get("mtime"), entry.get("size")
-        if type(when) is int and type(size) is int and (modified := utc(when)):
+        if entry.get("type") == "file" and type(when) is int and type(size) is int and (modified := utc(when)):
             yield DetectionDatabase(tool, path, modified, size)
         else:
-            evidence.gap(DATABASES, f"{path}: not understood")
+            evidence.gap(DATABASES, f"{path}: no file that is understood")
 
 
 def parse_ima(evidence: Bundle) -> Iterable[Ima]:

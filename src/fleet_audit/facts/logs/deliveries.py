@@ -32,11 +32,11 @@ class LogDelivery:
 
 
 def parse_deliveries(evidence: Bundle) -> Iterable[LogDelivery]:
-    """A row per file."""
+    """A row per file; a link, which may lead nowhere, is a gap."""
     for path, entry in evidence.entries(STATES).items():
         program = "journal-upload" if path.endswith("/state") else "filebeat" if path.endswith(".json") else "rsyslog"
         when = entry.get("mtime")
-        if type(when) is int and (modified := utc(when)):
+        if entry.get("type") == "file" and type(when) is int and (modified := utc(when)):
             yield LogDelivery(program, path, path.endswith(".qi"), modified)
         else:
-            evidence.gap(STATES, f"{path}: not understood")
+            evidence.gap(STATES, f"{path}: no file that is understood")
