@@ -190,6 +190,15 @@ def test_volumes_of_a_real_node() -> None:
     assert found["/dev/mapper/cryptbtr"]["disks"] == ["vdf", "vdg"]
 
 
+def test_btrfs_is_not_judged_by_the_one_device_that_it_names() -> None:
+    """Without its folder in sysfs, another of its devices may be plain."""
+    evidence = recorded()
+    links = {path: row for path, row in json.loads(evidence[BLOCK_LINKS.id].body).items() if "/btrfs/" not in path}
+    found = {row["source"]: row for row in rows("volumes", evidence | {BLOCK_LINKS.id: document(links)}, Coverage.PARTIAL)}
+    assert (found["/dev/mapper/cryptbtr"]["encrypted"], found["/dev/mapper/cryptbtr"]["layers"]) == (None, [])
+    assert found["/dev/mapper/vg0-data"]["encrypted"] is True
+
+
 def test_swaps_of_a_real_node() -> None:
     found = by("swaps", "path", recorded())
     assert {path: (row["kind"], row["encrypted"], row["in_memory"]) for path, row in found.items()} == {

@@ -136,7 +136,9 @@ class Devices:
         if mount.type not in ("btrfs", "bcachefs"):
             return None
         own = self.of_path(mount.source)
-        return next((names for names in self.btrfs.values() if own and own[0] in names), own)
+        if mount.type == "btrfs":  # it names one of its devices, others may be plain
+            return next((names for names in self.btrfs.values() if own and own[0] in names), None)
+        return own
 
     def encrypted(self, names: Iterable[str] | None) -> bool | None:
         """Whether every path down from these devices is encrypted."""
@@ -205,6 +207,9 @@ def read_devices(evidence: Bundle) -> Devices:
     }
     if lost - devices.rows.keys():
         evidence.gap(BLOCK, f"without {min(lost - devices.rows.keys())}, of which other devices tell")
+    for mount in devices.mounts:
+        if mount.type == "btrfs" and devices.of_mount(mount) is None:
+            evidence.gap(BLOCK_LINKS, f"the devices of {mount.source[:200]} are not known")
     for name, row in devices.rows.items():
         if "partition" in row and name not in devices.parents:
             evidence.gap(BLOCK_LINKS, f"the disk of {name} is not known")
