@@ -415,6 +415,13 @@ def test_a_discovery_in_other_words_is_none_and_a_seventeenth_drive_is_not_asked
     assert row["locking_enabled"] is None
 
 
+def test_a_drive_without_a_namespace_1_is_not_asked_and_one_with_several_is_one_drive() -> None:
+    evidence = drive(ok(DISCOVERED.format("yes", "yes", "no")), status(Status.SKIPPED))
+    two = tree({"nvme0n1": {}, "nvme0n2": {}, "nvme1n3": {}, "nvme1n2": {}, "nvme0c0n1": {"hidden": "1"}}, {}, ROOT)
+    found = rows("self_encrypting_drives", evidence | {BLOCK.id: two[BLOCK.id]}, Coverage.PARTIAL)
+    assert {row["name"]: row["locking_enabled"] for row in found} == {"nvme0n1": True, "nvme1n2": None}
+
+
 # --- ZFS ----------------------------------------------------------------------------------------------
 
 # synthetic: zfs-get(8) -H, zpool-list(8) -v -H -P -L

@@ -23,9 +23,9 @@ OPAL = tuple(
 )  # fmt: skip
 COMMANDS = tuple(
     Source(
-        SourceId(f"nvme{number}-commands"), "command", {"argv": ["nvme", "id-ctrl", f"/dev/nvme{number}"], "keep": ["oacs", "sanicap"]},
+        SourceId(f"nvme{number}-commands"), "command", {"argv": ["nvme", "id-ctrl", f"/dev/nvme{number}n1"], "keep": ["oacs", "sanicap"]},
         "NVM Express base specification, Identify Controller: bit 0 of OACS is Security Send and Receive, without which there is no Opal. "
-        "Two lines: serial numbers are not read.",
+        "Two lines: serial numbers are not read. The namespace is asked: with multipath the controller of its number may be another drive's.",
         when_exists=f"/sys/block/nvme{number}n1", needs_root=True, timeout_s=5.0,
     )
     for number in range(_COUNT)
@@ -43,14 +43,15 @@ class SelfEncryptingDrive:
 
 
 def parse_drives(evidence: Bundle) -> Iterable[SelfEncryptingDrive]:
-    """A row per drive that the kernel shows; what could not be asked is NULL and a gap."""
+    """A row per drive that the kernel shows; what could not be asked is NULL and a gap, as a drive whose first namespace is not n1."""
     if "/sys/class/block" not in evidence.entries(BLOCK_LINKS):
         raise Unread(f"{BLOCK_LINKS.id}: no /sys/class/block")
-    names = [path.rpartition("/")[2] for path in evidence.entries(BLOCK)]
-    for name in sorted(name for name in names if re.fullmatch(r"nvme\d+n1", name, re.ASCII)):
-        number = int(name[4:-2])
-        if number >= _COUNT:
-            evidence.gaps.append(f"{name}: only the first {_COUNT} drives are asked")
+    names = [re.fullmatch(r"nvme(\d{1,9})n(\d{1,9})", path.rpartition("/")[2], re.ASCII) for path in evidence.entries(BLOCK)]
+    drives = sorted((int(match[1]), int(match[2])) for match in names if match)
+    for number, first in sorted(dict(reversed(drives)).items()):
+        name = f"nvme{number}n{first}"
+        if number >= _COUNT or first != 1:
+            evidence.gap(BLOCK, f"{name}: only the first {_COUNT} drives are asked, by their namespace 1")
             yield SelfEncryptingDrive(name, None, None, None)
         else:
             yield SelfEncryptingDrive(name, *_state(evidence, OPAL[number], COMMANDS[number]))
