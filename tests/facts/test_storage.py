@@ -154,6 +154,8 @@ def test_fstab() -> None:
         ("UUID=1", "none", ["sw"]), ("/a b", "/c d", ["defaults"]), ("x", "/y", ["defaults"]), ("tmpfs", "/tmp", ["mode=1777", "nosuid"]),
     ]  # fmt: skip
     assert rows("fstab_entries", {FSTAB.id: status(Status.ABSENT), MOUNT_UNITS.id: document({})}) == []
+    masked = document({"/etc/systemd/system/tmp.mount": {"status": "failed", "detail": "not a regular file"}})
+    assert rows("fstab_entries", {FSTAB.id: status(Status.ABSENT), MOUNT_UNITS.id: masked}) == []
     assert run(T["fstab_entries"], {FSTAB.id: status(Status.DENIED), MOUNT_UNITS.id: document({})}).coverage is Coverage.NONE
 
 

@@ -155,7 +155,7 @@ def parse_fstab(evidence: Bundle) -> Iterable[FstabEntry]:
                 continue
             options = words[3] if len(words) > 3 else "defaults"
             yield FstabEntry("/etc/fstab", unescape(words[0]), unescape(words[1]), words[2], [unescape(o) for o in options.split(",")])
-    for path, entry in evidence.entries(MOUNT_UNITS).items():
+    for path, entry in evidence.entries(MOUNT_UNITS, masks=True).items():
         unit = {name: text for section, name, text in ini(evidence, MOUNT_UNITS, path, entry.get("text")) if section == "Mount"}
         if "What" in unit and "Where" in unit:
             yield FstabEntry(path, unit["What"], unit["Where"], unit.get("Type") or "auto", (unit.get("Options") or "defaults").split(","))
