@@ -369,9 +369,21 @@ def test_crypttab_of_a_real_node() -> None:
     assert found["cryptraid"]["key_encrypted"] is False and found["cryptdata"]["options"] == ["luks", "discard"]
 
 
+KEY = {"type": "file", "mode": 0o400, "uid": 0, "gid": 0}
+
+
+def test_a_key_file_that_is_a_link_is_judged_by_what_it_leads_to() -> None:
+    folder, link = {**KEY, "type": "dir", "mode": 0o755}, {**KEY, "type": "link", "mode": 0o777, "link": "/mnt/luks/key"}
+    followed = {**link, "target": {**KEY, "mode": 0o440, "uid": 7, "path": "/mnt/luks/key"}, "way": {"/": folder, "/etc": folder}}
+    for key, wanted in ((followed, (0o440, 7, True)), ({**link, "target": {"status": "absent", "detail": ""}}, (None, None, None))):
+        evidence = {**TREE, CRYPTTAB.id: ok("a /dev/sda1 /etc/keys/a luks\n"), KEY_FILES.id: document({"/etc/keys/a": key})}
+        (row,) = rows("crypttab_entries", evidence)
+        assert (row["key_file"], row["key_mode"], row["key_uid"], row["key_encrypted"]) == ("/etc/keys/a", *wanted)
+
+
 def test_crypttab_keys_elsewhere() -> None:
     text = "a /dev/sda1 /mnt/luks/key luks\nb /dev/sdb - fido2-device=auto\nc /dev/sdc none keyscript=/lib/x\nd /dev/sdd /nowhere/key:UUID=1\nbad\n"
-    evidence = {**TREE, CRYPTTAB.id: ok(text), KEY_FILES.id: document({"/mnt/luks/key": {"mode": 0o400, "uid": 0}})}
+    evidence = {**TREE, CRYPTTAB.id: ok(text), KEY_FILES.id: document({"/mnt/luks/key": KEY})}
     found = {row["name"]: row for row in rows("crypttab_entries", evidence, Coverage.PARTIAL)}
     assert (found["a"]["key_encrypted"], found["a"]["key_mode"]) == (True, 0o400)
     assert [found[name]["unlock"] for name in "bcd"] == ["fido2", "script", "file"]

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
+from fleet_audit.facts.accounts.metadata import understood
 from fleet_audit.facts.base import Bundle, NotUnderstood, Unread
 from fleet_audit.facts.storage.devices import Devices, read_devices
 from fleet_audit.facts.texts import lines
@@ -25,7 +26,8 @@ CRYPTTAB = Source(
 KEY_FILES = Source(
     SourceId("volume-key-files"), "stat",
     {"globs": ["/etc/cryptsetup-keys.d/*", "/run/cryptsetup-keys.d/*", "/etc/keys/*", "/etc/luks-keys/*", "/etc/luks/*", "/root/*key*",
-               "/crypto_keyfile.bin", "/boot/*key*", "/etc/cryptsetup-keys.d"]},
+               "/crypto_keyfile.bin", "/boot/*key*", "/etc/cryptsetup-keys.d"],
+     "targets": True},
     "crypttab(5): NAME.key in cryptsetup-keys.d unlocks a volume by itself; the other places are habits. Never a content.",
     needs_root=True,
 )  # fmt: skip
@@ -54,7 +56,7 @@ class CrypttabEntry:
         str, "file, random (a new key at each boot), tpm2, fido2, pkcs11, script; asked: a person or a token in the volume's header answers"
     ]
     key_file: Annotated[str | None, "File of the key, if one is named or put where it is looked for"]
-    key_mode: Annotated[int | None, "That file's mode bits; NULL: no file, or it was not looked at"]
+    key_mode: Annotated[int | None, "That file's mode bits, of a link those of what it leads to; NULL: no file, or it was not looked at"]
     key_uid: Annotated[int | None, "Its owner"]
     key_encrypted: Annotated[bool | None, "The file itself lies on an encrypted volume; NULL: no file, or not determined"]
     options: Annotated[list[str], "Options as written"]
@@ -85,7 +87,7 @@ def parse_crypttab(evidence: Bundle) -> Iterable[CrypttabEntry]:
     if evidence.item(CRYPTTAB).status is Status.ABSENT:
         return
     entries = lines(evidence, CRYPTTAB)
-    keys, devices = evidence.entries(KEY_FILES), _devices(evidence)
+    keys, devices = {key.path: key for key in understood(evidence, KEY_FILES)}, _devices(evidence)
     for line in entries:
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -95,9 +97,15 @@ def parse_crypttab(evidence: Bundle) -> Iterable[CrypttabEntry]:
             continue
         key, options = (*words[2:], "none", "")[0], words[3].split(",") if len(words) > 3 else []
         unlock, path = _unlock(words[0], key, {option.partition("=")[0] for option in options}, keys)
-        encrypted = devices.encrypted(devices.of_file(path)) if devices and path else None
-        found = keys.get(path or "", {})
-        yield CrypttabEntry(words[0], words[1], unlock, path, found.get("mode"), found.get("uid"), encrypted, options)
+        file = keys.get(path or "")
+        if file and file.type == "link":
+            file = file.behind[0] if file.behind else None
+            where = file.path if file else None
+        else:
+            where = path
+        encrypted = devices.encrypted(devices.of_file(where)) if devices and where else None
+        mode, uid = (file.mode, file.uid) if file else (None, None)
+        yield CrypttabEntry(words[0], words[1], unlock, path, mode, uid, encrypted, options)
 
 
 def _devices(evidence: Bundle) -> Devices | None:
@@ -108,7 +116,7 @@ def _devices(evidence: Bundle) -> Devices | None:
         return None
 
 
-def _unlock(name: str, key: str, options: set[str], keys: dict[str, dict[str, object]]) -> tuple[str, str | None]:
+def _unlock(name: str, key: str, options: set[str], keys: Collection[str]) -> tuple[str, str | None]:
     """(how it is unlocked, file of the key)."""
     own = next((path for folder in ("etc", "run") if (path := f"/{folder}/cryptsetup-keys.d/{name}.key") in keys), None)
     token = next((word for option, word in _TOKENS if option in options), None)
