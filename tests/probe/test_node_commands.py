@@ -190,6 +190,14 @@ def test_source_whose_path_is_not_there_is_skipped(tmp_path: Path) -> None:
     assert asked.status("no") == "skipped" and asked.status("yes") == "ok"
 
 
+def test_link_that_leads_nowhere_is_no_path_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("nowhere")
+    (tmp_path / "b").symlink_to(".")
+    names = {"a": "skipped", "b": "ok", "?": "ok", "[ac]": "skipped"}
+    asked = ask([command(str(n), "echo", when_exists=f"{tmp_path}/{name}") for n, name in enumerate(names)])
+    assert [asked.status(str(n)) for n in range(4)] == list(names.values())
+
+
 def test_condition_that_cannot_be_looked_at_is_not_skipped(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     asked = ask([command("it", "echo", when_exists=f"{tmp_path}/loop/x")])

@@ -50,7 +50,7 @@ def test_reader_that_fails_costs_its_own_source_alone(reader: str, status: str, 
 
 def test_condition_that_stalls_settles_the_sources_behind_it_as_timeout() -> None:
     gated = [*sources(), command("f", "echo", when_exists="/stall", timeout_s=1.0), command("g", "echo", when_exists="/etc")]
-    look = 'files.glob(spec["path"])'
+    look = 'look_for(files, spec["path"])'
     program = altered(pack.build(gated), look, f'(time.sleep(60) if spec["path"] == "/stall" else None, {look})[1]')
     asked = ask(gated, program=program, command_seconds=1.0)
     assert asked.status("f") == "timeout" and asked.status("g") == "ok" and asked.status("a") == "ok"

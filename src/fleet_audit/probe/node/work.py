@@ -25,6 +25,18 @@ def which(files, names):
     return [sorted(found), refused]
 
 
+def look_for(files, pattern):
+    """Raises Unread unless something that fits is there; a link that leads nowhere is nothing."""
+    for path in files.glob(pattern):
+        try:
+            files.lstat(files.resolve(path))
+            return
+        except Unread as unread:
+            if unread.status != "absent":
+                raise
+    raise Unread("absent", "nothing there")
+
+
 def work(jobs, out):
     """Run file jobs in order, a line of JSON and the body on `out` for each; `exists` jobs answer conditions."""
     files, said = Files(), b""
@@ -34,10 +46,7 @@ def work(jobs, out):
         status, detail, code, body = "ok", "", None, b""
         try:
             if spec["reader"] == "exists":
-                found = files.glob(spec["path"])
-                if not found:
-                    raise Unread("absent", "nothing there")
-                files.lstat(found[0])
+                look_for(files, spec["path"])
             elif spec["reader"] == "which":
                 body = dump(which(files, spec["names"]))
                 spec = {"cap": len(body)}
