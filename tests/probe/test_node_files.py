@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from fleet_audit.model import Source
+from fleet_audit.probe.node import values
 from tests.probe.helpers import Running, ask, source
 
 pytestmark = pytest.mark.slow
@@ -297,6 +299,15 @@ def test_stanzas_that_are_not_there_are_absent(node: Path) -> None:
     assert one("stanzas", globs=[f"{node}/*.d/status"], fields=["Package"]).status == "absent"
 
 
+# --- nics -------------------------------------------------------------------------------------------
+
+
+def test_more_interfaces_than_are_asked_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values.os, "listdir", lambda folder: [f"none{n}" for n in range(1001)])
+    rows = json.loads(values.read_nics(None, {}))
+    assert rows.pop("more than 1000 interfaces")["status"] == "truncated" and len(rows) == 1000
+
+
 # --- sockets ---------------------------------------------------------------------------------------
 
 
@@ -317,8 +328,6 @@ def test_sockets_gives_listening_ones_with_their_owner() -> None:
 
 
 def test_sockets_without_rights_says_that_owners_are_not_known() -> None:
-    import json
-
     with socket.socket() as tcp:
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()

@@ -97,6 +97,14 @@ def test_secrets_of_command_lines_and_environments_never_leave_the_node(start: S
     ]  # fmt: skip
 
 
+def test_environment_that_is_not_told_whole_is_none(start: Start) -> None:
+    long = start(env={"HOST": "x" * 513, "B": "c"})
+    large = start(env={**{f"FILL{n}": "x" * 100_000 for n in range(3)}, "HOST": "::"})
+    fits = start(env={"HOST": "x" * 512, "OTHER": "y" * 100_000})
+    rows = {row["pid"]: row["env"] for row in ask([source("it", "processes", env=["HOST"])]).rows("it")["processes"]}
+    assert (rows[long], rows[large], rows[fits]) == (None, None, {"HOST": "x" * 512})
+
+
 def test_long_command_line_keeps_its_ends_and_no_half_of_a_word(start: Start) -> None:
     word = "S3cret" + secrets.token_hex(12)
     pid = start("--first", "a" * 2000, *["x" * 50] * 200, f"hf_{word}", "b" * 800, "org.example.Main")

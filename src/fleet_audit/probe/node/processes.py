@@ -210,10 +210,12 @@ def group_of(pid):
 
 
 def environment(pid, plain, secret):
-    """Chosen variables of a process: values of `plain` ones, kind and length of `secret` ones; None if it may not be read."""
+    """Chosen variables of a process: values of `plain` ones, kind and length of `secret` ones; None if not all of it can be told."""
     try:
         data = raw("/proc/%d/environ" % pid, 1 << 18)
     except OSError:
+        return None
+    if len(data) == 1 << 18:
         return None
     found = {}
     for entry in text(data).split("\0"):
@@ -221,7 +223,9 @@ def environment(pid, plain, secret):
         if equals and name in secret:
             found[name] = value if HARMLESS.fullmatch(value) else reduced(value)
         elif equals and name in plain:
-            found[name] = redact(entry).partition("=")[2][:512]
+            found[name] = redact(entry).partition("=")[2]
+            if len(found[name]) > 512:
+                return None
     return found
 
 

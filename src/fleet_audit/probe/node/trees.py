@@ -108,7 +108,7 @@ def python_roots(files, spec):
 
 @reader("dists")
 def read_dists(files, spec):
-    """{"roots": [[folder, kind, user, uid, mode]], "dists": [[root, name, version, installer, origin, form]], "gaps": [...]}."""
+    """{"roots": [[folder, kind, user, uid, mode, gid]], "dists": [[root, name, version, installer, origin, form]], "gaps": [...]}."""
     found, gaps = python_roots(files, spec)
     roots, dists, end = [], [], time.monotonic() + spec.get("seconds", 8)
     for root in sorted(found):
