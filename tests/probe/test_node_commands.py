@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet_audit.model import SourceId
+from fleet_audit.collect import Collector, Limits
+from fleet_audit.evidence import Objects
+from fleet_audit.model import Host, HostName, SourceId
 from fleet_audit.probe import pack
+from fleet_audit.transport.dispatch import Dispatch
 from tests.probe.helpers import Running, altered, ask, command, processes_with, shell, source, until
 
 pytestmark = pytest.mark.slow
@@ -180,6 +183,18 @@ def test_keep_gives_lines_by_their_beginning() -> None:
 def test_grep_reads_far_more_than_the_cap() -> None:
     found = one("seq 1 200000", grep=["99999"], cap_bytes=1000)
     assert found.status == "ok" and found.body == b"1\n99999\n199999"
+
+
+def test_recorded_output_that_was_cut_before_it_was_reduced_is_truncated(tmp_path: Path) -> None:
+    (tmp_path / "node/files").mkdir(parents=True)
+    (tmp_path / "node/commands").mkdir()
+    (tmp_path / "node/node.toml").write_text('name = "n"\nprovenance = "synthetic, for this test"\n')
+    (tmp_path / "node/commands/tool").write_text("token = hf_" + "A1b2" * 300 + "\nlast\n")
+    tool = command("it", "tool", redact=True, cap_bytes=1000)
+    objects = Objects(tmp_path / "objects")
+    node = Host(HostName("n"), address=str(tmp_path / "node"), connection="archive")
+    (record,) = Collector(pack.build([tool]), [tool.id], objects, Limits(), Dispatch()).host(node, "archive").records
+    assert record.status == "truncated" and record.sha256 is not None and b"A1b2" not in objects.get(record.sha256)
 
 
 # --- when and otherwise -----------------------------------------------------------------------------

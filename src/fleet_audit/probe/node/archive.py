@@ -5,7 +5,7 @@ import json
 import re
 
 from fleet_audit.probe.node.base import ARCHIVE, READERS
-from fleet_audit.probe.node.readers import containing, kept, secretless
+from fleet_audit.probe.node.readers import containing, kept, raw_cap, secretless
 
 
 def mangle(argv):
@@ -32,10 +32,12 @@ def recorded(name, spec):
     label = mangle(spec["argv"])
     try:
         with open("%s/%s" % (ARCHIVE["commands"], label), "rb") as handle:
-            body = handle.read(spec["cap"] + 1)
+            body = handle.read(raw_cap(spec) + 1)
     except FileNotFoundError:
         return missing, "no such command recorded: " + label, None, b""
     code = ARCHIVE.get("exits", {}).get(label, 0)
     if code not in spec.get("ok_exits", [0]):
         return "failed", "exit %d" % code, code, body
-    return "ok", "", code, secretless(containing(kept(body, spec), spec), spec)
+    cut = len(body) > raw_cap(spec)
+    body = secretless(containing(kept(body, spec), spec), spec)
+    return "truncated" if cut else "ok", "longer than its limit" if cut else "", code, body

@@ -23,7 +23,7 @@ from fleet_audit.probe.node.children import children, cpu_of, peak_kib, start
 from fleet_audit.probe.node.frames import Frames
 from fleet_audit.probe.node.nvml import nvml
 from fleet_audit.probe.node.redact import redact
-from fleet_audit.probe.node.readers import containing, kept, secretless
+from fleet_audit.probe.node.readers import containing, kept, raw_cap, secretless
 from fleet_audit.probe.node.work import work
 
 
@@ -195,14 +195,10 @@ class Probe:
         elif child.name == "worker":
             buffer += data
             self.take(child, buffer)
-        elif len(buffer) <= self.raw_cap(child):
+        elif len(buffer) <= raw_cap(child.spec):
             buffer += data
-            if len(buffer) > self.raw_cap(child):
+            if len(buffer) > raw_cap(child.spec):
                 self.kill(child)
-
-    @staticmethod
-    def raw_cap(child):
-        return (16 << 20) if "grep" in child.spec or "keep" in child.spec else child.spec.get("cap", 4096)
 
     def take(self, child, buffer):
         """Hand out the worker's answers that have come whole."""
@@ -289,7 +285,7 @@ class Probe:
         body, stderr, boot = child.said[child.out], child.said.get(child.err, b""), child.said.get(child.boot, b"")
         status, _, cpu = child.ended or (0, 0.0, 0.0)
         number, code = status & 127, status >> 8
-        over = len(body) > self.raw_cap(child)
+        over = len(body) > raw_cap(child.spec)
         words = ("ok", "")
         if boot:
             gap = why(OSError(int(boot), os.strerror(int(boot))))

@@ -48,6 +48,11 @@ def secretless(data, spec):
     return redact_bytes(data, redact_arguments if spec["redact"] == "arguments" else redact)
 
 
+def raw_cap(spec):
+    """Bytes that a command may say before it is cut: more than its answer may have where only some lines are kept."""
+    return (16 << 20) if "grep" in spec or "keep" in spec else spec.get("cap", 4096)
+
+
 def containing(data, spec):
     """Only the lines that hold one of `grep`, and the first line, which shows whether the start is there."""
     if "grep" not in spec:
