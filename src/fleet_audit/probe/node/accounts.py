@@ -8,6 +8,7 @@ import re
 import stat
 
 from fleet_audit.probe.node.base import Unread, dump, reader, text, why
+from fleet_audit.probe.node.files import WILD
 from fleet_audit.probe.node.redact import redact, redact_bytes
 
 HOME_LIMIT = 5000  # accounts whose homes are looked at
@@ -107,7 +108,7 @@ def read_in_home(files, home, name, uids, limit):
 
 def names_in_home(files, home, pattern):
     """Paths below a home that fit a pattern; links in it are not followed."""
-    if not re.search(r"[*?[]", pattern):
+    if not WILD.search(pattern):
         return [pattern]
     found = files.glob(below(home, pattern))
     if len(found) > 200:

@@ -104,6 +104,11 @@ def text(data):
     return data.decode("utf-8", "backslashreplace")
 
 
+def clean(name):
+    """A name or path of this system as text without lone surrogates."""
+    return text(name.encode("utf-8", "surrogateescape"))
+
+
 def dump(value):
     """Canonical JSON: the same value gives the same bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii", "backslashreplace")

@@ -5,7 +5,7 @@ import errno
 import os
 import re
 
-from fleet_audit.probe.node.base import ARCHIVE, Unread, dump, reader, text
+from fleet_audit.probe.node.base import ARCHIVE, Unread, clean, dump, reader, text
 from fleet_audit.probe.node.redact import HARMLESS, redact, redact_argv, reduced
 
 DESCRIPTOR_LIMIT = 40000  # descriptors that are looked at in search of sockets' owners
@@ -44,7 +44,7 @@ def name_of(pid):
     except OSError:
         pass
     try:
-        row["exe"] = os.readlink("/proc/%d/exe" % pid).encode("utf-8", "backslashreplace").decode()
+        row["exe"] = clean(os.readlink("/proc/%d/exe" % pid))
     except OSError:
         pass
     return row

@@ -12,7 +12,7 @@ import struct
 import time
 
 from fleet_audit.probe.node.accounts import accounts
-from fleet_audit.probe.node.base import ARCHIVE, DATA, Unread, dump, reader, text, why
+from fleet_audit.probe.node.base import ARCHIVE, DATA, Unread, clean, dump, reader, text, why
 
 DIST_LIMIT = 60000
 MANIFEST_LIMIT = 4 << 20  # bytes
@@ -33,16 +33,6 @@ MAGIC = (
 
 
 # --- Python ------------------------------------------------------------------------------------
-
-
-def listed(files, folder):
-    """Names in a folder, [] if there is none; raises Unread for what may not be read."""
-    try:
-        return os.listdir(files.root + files.resolve(folder))
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return []
-        raise why(error)
 
 
 def small(files, path, limit=4096):
@@ -118,7 +108,7 @@ def read_dists(files, spec):
         kind, user = found[root]
         try:
             info = os.stat(files.root + root)
-            names = listed(files, root)
+            names = files.listed(root)
         except OSError as error:
             gaps.append("%s: %s" % (root, error.strerror))
             continue
@@ -291,11 +281,6 @@ class Walk:
             rows.append(row)
         elif not any(kind in gap for gap in self.gaps if gap.startswith("more than")):
             self.gaps.append("more than %d %s" % (limit, kind))
-
-
-def clean(path):
-    """A path of this system as text without lone surrogates."""
-    return text(os.fsencode(path))
 
 
 @reader("data")

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 
-from fleet_audit.probe.node.base import ARCHIVE, Unread, dump, reader
+from fleet_audit.probe.node.base import ARCHIVE, Unread, clean, dump, reader
 from fleet_audit.probe.node.redact import WORD, is_secret, redact, reduced
 
 TEXT_LIMIT = 2000
@@ -79,17 +79,12 @@ def read_nics(files, spec):
             fcntl.ioctl(control, 0x8946, asked)  # SIOCETHTOOL
         except OSError as error:
             there = error.errno not in (errno.EOPNOTSUPP, errno.ENODEV)
-            rows[text_of(name)] = {"status": "failed", "detail": error.strerror} if there else None
+            rows[clean(name)] = {"status": "failed", "detail": error.strerror} if there else None
             continue
         fields = [answer.raw[at : at + 32].partition(b"\0")[0].decode("utf-8", "backslashreplace") for at in (4, 36, 68, 100)]
-        rows[text_of(name)] = dict(zip(("driver", "version", "firmware", "bus"), fields))
+        rows[clean(name)] = dict(zip(("driver", "version", "firmware", "bus"), fields))
     control.close()
     return dump(rows)
-
-
-def text_of(name):
-    """A name as text without lone surrogates."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @reader("clock")
