@@ -234,8 +234,6 @@ def parse_gpu(evidence: Bundle) -> Iterable[GpuCoreDump]:
     hidden = 0
     for process in documents(evidence):
         variables, pid, uid = process.get("env"), process.get("pid"), process.get("uid")
-        if process.get("argv") == [""] and process.get("exe") is None:
-            continue  # it has ended, and has no environment any more
         if not isinstance(variables, dict) or type(pid) is not int or type(uid) is not int:
             hidden += 1
         elif any(name.startswith(("CUDA_ENABLE_COREDUMP", "CUDA_COREDUMP")) for name in variables):
