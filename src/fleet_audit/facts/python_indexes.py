@@ -171,9 +171,6 @@ def _scalar(written: str, problems: list[str]) -> str | None:
 def _rows(evidence: Bundle, source: Source) -> Iterable[PythonIndexSetting]:
     for path, entry in evidence.entries(source).items():
         text, user, problems = entry.get("text"), entry.get("user"), list[str]()
-        if "status" in entry:
-            evidence.gap(source, f"{path} {entry['status']}: {entry.get('detail', '')}")
-            continue
         if not isinstance(text, str) or len(text) > 1 << 18:
             evidence.gap(source, f"{path}: {'longer than 256 KiB' if isinstance(text, str) else 'no text'}")
             continue

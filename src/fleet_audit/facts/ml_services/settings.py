@@ -193,8 +193,8 @@ def settings_of(evidence: Bundle, source: Source, path: str, entry: dict[str, An
     """The settings of a file; what is not understood in it is a gap."""
     text, problems = entry.get("text"), list[str]()
     kind = next(((service, read) for end, service, read in _KINDS if re.search(f"(?:{end})$", path)), None)
-    if "status" in entry or not isinstance(text, str) or kind is None:
-        evidence.gap(source, f"{path} {entry.get('status', 'not understood')}: {entry.get('detail', '')}")
+    if not isinstance(text, str) or kind is None:
+        evidence.gap(source, f"{path}: not understood")
         return
     service, read = kind
     user = entry.get("user")
