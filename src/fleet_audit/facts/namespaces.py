@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fleet_audit.facts.base import Bundle, NotUnderstood, Table, Unread
-from fleet_audit.facts.network import address_of, scope
+from fleet_audit.facts.network import Row, all_told, sockets_of
 from fleet_audit.facts.processes import PROCESSES, container_of, documents, unit_of
 from fleet_audit.model import Source, SourceId
 
@@ -35,21 +35,23 @@ class NamespaceSocket:
     unit: Annotated[str | None, "systemd unit, from the same"]
 
 
+def sockets_within(evidence: Bundle) -> list[Row]:
+    """The sockets of the other namespaces; namespaces and holders that could not be looked at are gaps."""
+    rows, document = sockets_of(evidence, NAMESPACES), evidence.document(NAMESPACES)
+    all_told(evidence, NAMESPACES, "namespaces_gap", "owners_gap")
+    spaces = document.get("namespaces")
+    if not isinstance(spaces, list):
+        raise NotUnderstood(f"{NAMESPACES.id}: no list of namespaces")
+    if len(spaces) > 1000:
+        evidence.gap(NAMESPACES, f"{len(spaces)} network namespaces, of which 1000 were looked at")
+    return rows
+
+
 def parse(evidence: Bundle) -> Iterator[NamespaceSocket]:
     """A row per socket and process that holds it; one without a holder has one row."""
-    document = evidence.document(NAMESPACES)
-    groups = _groups(evidence)
+    sockets, groups = sockets_within(evidence), _groups(evidence)
     try:
-        spaces = document["namespaces"]
-        for reason in (document["namespaces_gap"], document["owners_gap"]):
-            if reason:
-                evidence.gap(NAMESPACES, str(reason))
-        if len(spaces) > 1000:
-            evidence.gap(NAMESPACES, f"{len(spaces)} network namespaces, of which 1000 were looked at")
-        sockets = document["sockets"]
-        if not isinstance(spaces, list) or not isinstance(sockets, list):
-            raise NotUnderstood(f"{NAMESPACES.id}: no lists")
-        rows = {row: None for entry in sockets for row in _rows(entry, groups)}
+        rows = {row: None for socket in sockets for row in _rows(socket, groups)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotUnderstood(f"{NAMESPACES.id}: {type(error).__name__}: {error}") from None
     yield from rows
@@ -68,10 +70,10 @@ def _groups(evidence: Bundle) -> dict[int, str | None]:
         return {}
 
 
-def _rows(entry: dict[str, Any], groups: dict[int, str | None]) -> Iterator[NamespaceSocket]:
+def _rows(socket: Row, groups: dict[int, str | None]) -> Iterator[NamespaceSocket]:
     """The rows of one socket; where no holder was seen, its namespace's process tells the container."""
-    address, port = address_of(entry["local"])
-    first = (entry["kind"].rstrip("6"), address, port, scope(address), int(entry["uid"], 10), str(entry["namespace"]))
+    entry = socket[4]
+    first = (*socket[:4], int(entry["uid"], 10), str(entry["namespace"]))
     for owner in entry["owners"] or [{"pid": entry["pid"], "comm": None, "exe": None}]:
         group = groups.get(owner["pid"])
         yield NamespaceSocket(*first, owner["comm"], owner["exe"], container_of(group), unit_of(group))

@@ -71,24 +71,39 @@ def scope(text: str) -> str:
     return "public" if address.is_global else "private"
 
 
-def _rows(evidence: Bundle) -> Iterable[tuple[str, str, int, str, dict[str, Any]]]:
-    document = evidence.document(SOCKETS)
+Row = tuple[str, str, int, str, dict[str, Any]]
+"""(protocol, address, port, how far it reaches, the reader's entry)"""
+
+
+def sockets_of(evidence: Bundle, source: Source) -> list[Row]:
+    """The sockets that the reader tells of; tables of /proc/net that it could not read are gaps."""
+    document = evidence.document(source)
     try:
         sockets, unread = document["sockets"], document["unread"]
         for kind in sorted(unread):
             # IPv6 may be off: its files are not there, and nothing listens there.
             if not (kind.endswith("6") and unread[kind]["status"] == "absent"):
-                evidence.gap(SOCKETS, f"/proc/net/{kind} {unread[kind]['status']}")
-        for entry in sockets:
-            address, port = address_of(entry["local"])
-            yield entry["kind"].rstrip("6"), address, port, scope(address), entry
+                evidence.gap(source, f"/proc/net/{kind} {unread[kind]['status']}")
+        places = [(entry["kind"].rstrip("6"), *address_of(entry["local"]), entry) for entry in sockets]
+        return [(proto, address, port, scope(address), entry) for proto, address, port, entry in places]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotUnderstood(f"sockets: {type(error).__name__}: {error}") from None
+        raise NotUnderstood(f"{source.id}: {type(error).__name__}: {error}") from None
+
+
+def all_told(evidence: Bundle, source: Source, *names: str) -> bool:
+    """Whether the reader says that it looked at all holders, or at all of `names`; what it says instead is a gap."""
+    document, known = evidence.document(source), len(evidence.gaps)
+    for name in names or ("owners_gap",):
+        if not isinstance(document, dict) or name not in document:
+            raise NotUnderstood(f"{source.id}: without {name}")
+        if document[name]:
+            evidence.gap(source, str(document[name]))
+    return len(evidence.gaps) == known
 
 
 def parse_sockets(evidence: Bundle) -> Iterable[Socket]:
     """A row per socket."""
-    for proto, address, port, reach, entry in list(_rows(evidence)):
+    for proto, address, port, reach, entry in sockets_of(evidence, SOCKETS):
         uid = integer(entry.get("uid"))
         if uid is None:
             evidence.gap(SOCKETS, "a socket without its user")
@@ -98,15 +113,12 @@ def parse_sockets(evidence: Bundle) -> Iterable[Socket]:
 
 def parse_owners(evidence: Bundle) -> Iterable[SocketOwner]:
     """A row per socket and process; a socket without one is the kernel's if all processes were looked at."""
-    rows = list(_rows(evidence))
-    gap = evidence.document(SOCKETS).get("owners_gap")
-    if gap:
-        evidence.gap(SOCKETS, str(gap))
+    rows, whole = sockets_of(evidence, SOCKETS), all_told(evidence, SOCKETS)
     for proto, address, port, reach, entry in rows:
         owners = entry.get("owners")
         if not isinstance(owners, list) or not all(isinstance(owner, dict) for owner in owners):
             raise NotUnderstood("sockets: owners are not a list of objects")
-        if not owners and not gap:
+        if not owners and whole:
             yield SocketOwner(proto, address, port, reach, True, None, None)
         seen = {(owner.get("comm"), owner.get("exe")) for owner in owners}
         for comm, exe in sorted(seen, key=repr):

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fleet_audit.facts.base import Bundle, NotUnderstood, Unread
 from fleet_audit.facts.ml_services.auth import Process, auth, tls
 from fleet_audit.facts.ml_services.config import Files
 from fleet_audit.facts.ml_services.known import Known, by_port, identify, services
-from fleet_audit.facts.namespaces import NAMESPACES
-from fleet_audit.facts.network import SOCKETS, address_of, scope
+from fleet_audit.facts.namespaces import sockets_within
+from fleet_audit.facts.network import SOCKETS, Row, all_told, scope, sockets_of
 from fleet_audit.facts.processes import PROCESSES, container_of, documents, in_container
 from fleet_audit.facts.texts import program_names
-from fleet_audit.model import Source
 
 
 @dataclass(frozen=True)
@@ -116,34 +115,26 @@ def _processes(evidence: Bundle) -> dict[int, Process]:
 def _listeners(evidence: Bundle) -> tuple[list[Listener], bool]:
     """(the sockets of the host's and the other network namespaces, whether these are all and all holders are told)."""
     known, found = len(evidence.gaps), dict[Listener, None]()
-    for source in (SOCKETS, NAMESPACES):
+    for read in (_of_host, sockets_within):
         try:
-            found |= dict.fromkeys(_of(evidence, source))
+            found |= dict.fromkeys(_listener(socket) for socket in read(evidence))
         except (Unread, NotUnderstood) as error:
             evidence.gaps.append(str(error))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            evidence.gaps.append(f"a socket that is not understood: {type(error).__name__}")
     return list(found), len(evidence.gaps) == known
 
 
-def _of(evidence: Bundle, source: Source) -> list[Listener]:
-    document = evidence.document(source)
-    try:
-        reasons = [document["owners_gap"]]
-        if source is NAMESPACES:
-            reasons += [document["namespaces_gap"], "more than 1000 network namespaces" if len(document["namespaces"]) > 1000 else ""]
-        reasons += [f"{kind} {why['status']}" for kind, why in document["unread"].items() if (kind[-1], why["status"]) != ("6", "absent")]
-        for reason in reasons:
-            if reason:
-                evidence.gap(source, str(reason))
-        return [_listener(entry) for entry in document["sockets"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotUnderstood(f"{source.id}: {type(error).__name__}: {error}") from None
+def _of_host(evidence: Bundle) -> list[Row]:
+    all_told(evidence, SOCKETS)
+    return sockets_of(evidence, SOCKETS)
 
 
-def _listener(entry: dict[str, Any]) -> Listener:
-    address, port = address_of(entry["local"])
+def _listener(socket: Row) -> Listener:
+    proto, address, port, _, entry = socket
     owners = tuple(sorted({owner["pid"]: owner["comm"] for owner in entry["owners"]}.items()))
     space = entry.get("namespace")
-    return Listener(entry["kind"].rstrip("6"), address, port, None if space is None else str(space), owners)
+    return Listener(proto, address, port, None if space is None else str(space), owners)
 
 
 def _forebears(pid: int, processes: Mapping[int, Process]) -> list[int]:
