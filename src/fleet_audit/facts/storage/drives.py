@@ -21,11 +21,11 @@ OPAL = tuple(
     )
     for number in range(_COUNT)
 )  # fmt: skip
-COMMANDS = tuple(
+COMMANDS = tuple(  # the namespace is asked: with multipath the controller of its number may be another drive's
     Source(
         SourceId(f"nvme{number}-commands"), "command", {"argv": ["nvme", "id-ctrl", f"/dev/nvme{number}n1"], "keep": ["oacs", "sanicap"]},
         "NVM Express base specification, Identify Controller: bit 0 of OACS is Security Send and Receive, without which there is no Opal. "
-        "Two lines: serial numbers are not read. The namespace is asked: with multipath the controller of its number may be another drive's.",
+        "Two lines: serial numbers are not read.",
         when_exists=f"/sys/block/nvme{number}n1", needs_root=True, timeout_s=5.0,
     )
     for number in range(_COUNT)
