@@ -24,6 +24,8 @@ class Metadata:
     link: str | None
     behind: tuple[Metadata, ...] = ()
     """Of a link that was followed: what it leads to in the end, then the folders on the way."""
+    size: int | None = None
+    mtime: int | None = None
 
     @property
     def leads_to(self) -> str | None:
@@ -75,7 +77,8 @@ def with_targets(found: Iterable[Metadata]) -> Iterator[tuple[str, Metadata]]:
 def _metadata(path: str, entry: Mapping[str, Any]) -> Metadata | None:
     kind, mode, uid, gid, link = (entry.get(key) for key in ("type", "mode", "uid", "gid", "link"))
     if isinstance(kind, str) and type(mode) is int and type(uid) is int and type(gid) is int and isinstance(link, str | None):
-        return Metadata(path, kind, mode, uid, gid, link, _behind(entry) if kind == "link" else ())
+        size, mtime = (number if type(number := entry.get(key)) is int else None for key in ("size", "mtime"))
+        return Metadata(path, kind, mode, uid, gid, link, _behind(entry) if kind == "link" else (), size, mtime)
     return None
 
 

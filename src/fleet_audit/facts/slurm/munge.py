@@ -7,8 +7,9 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
+from fleet_audit.facts.accounts.metadata import understood
 from fleet_audit.facts.base import Bundle, Table, Unread, utc
 from fleet_audit.facts.containers.flags import running, words_of
 from fleet_audit.facts.processes import PROCESSES
@@ -40,21 +41,10 @@ class Munge:
     folder_mode: Annotated[int | None, "Permission bits of the folder: 448 is 0700"]
 
 
-def _files(evidence: Bundle) -> dict[str, dict[str, Any]]:
-    """{path: metadata} of what is there; entries that are not understood are gaps."""
-    found = {}
-    for path, entry in evidence.entries(MUNGE).items():
-        if any(type(entry.get(name)) is not int for name in ("uid", "gid", "mode")):
-            evidence.gap(MUNGE, f"{path} is not understood")
-        else:
-            found[path] = entry
-    return found
-
-
 def parse_munge(evidence: Bundle) -> Iterable[Munge]:
     """One row where there is munge."""
     daemons = [row for _, row in running(evidence, {"munged"})]
-    files = _files(evidence)
+    files = {there.path: there for there in understood(evidence, MUNGE)}
     if not daemons and not files:
         if evidence.gaps:
             raise Unread(evidence.gaps[0])
@@ -63,12 +53,12 @@ def parse_munge(evidence: Bundle) -> Iterable[Munge]:
     path = next((path for path in named or files if path.endswith("munge.key") or named), None)
     if named and named[0] not in files:
         evidence.gap(MUNGE, f"its key {named[0]} is not where keys are looked for")
-    entry = files.get(path or "", {})
-    around = files.get(posixpath.dirname(path or "/etc/munge/munge.key"), {})
+    key, around = files.get(path or ""), files.get(posixpath.dirname(path or "/etc/munge/munge.key"))
     uid = daemons[0].get("euid") if daemons else None
     yield Munge(
-        bool(daemons), uid if type(uid) is int else None, path if entry else None, entry.get("uid"), entry.get("gid"), entry.get("mode"),
-        entry.get("size"), utc(entry["mtime"]) if type(entry.get("mtime")) is int else None, around.get("uid"), around.get("mode"),
+        bool(daemons), uid if type(uid) is int else None, key.path if key else None, key.uid if key else None, key.gid if key else None,
+        key.mode if key else None, key.size if key else None, utc(key.mtime) if key and key.mtime is not None else None,
+        around.uid if around else None, around.mode if around else None,
     )  # fmt: skip
 
 
