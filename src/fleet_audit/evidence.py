@@ -11,7 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from fleet_audit.model import FleetAuditError, HostEvidence, HostName, Reach, Record, SourceId, Status
+from fleet_audit.model import HostEvidence, HostName, InternalError, Reach, Record, SourceId, Status
 
 _CACHE_BYTES = 64 << 20
 _BODY_CAP = 64 << 20
@@ -35,21 +35,22 @@ class Objects:
             if name in self._there:
                 return name
         path = self._path(name)
-        if not path.exists():
+        if not _holds(path, body):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = path.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                os.write(descriptor, packed) if len(packed) < 1 << 16 else _write_all(descriptor, packed)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, path)
+                with open(temporary, "xb", buffering=0, opener=_private) as out:
+                    write_all(out.fileno(), packed)
+                temporary.rename(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
         with self._lock:
             self._there.add(name)
         return name
 
     def get(self, name: str) -> bytes:
-        """The bytes of a hash. Raises `FleetAuditError` if they are lost or damaged."""
+        """The bytes of a hash. Raises `InternalError` if they are lost or damaged."""
         with self._lock:
             if name in self._cache:
                 return self._cache[name]
@@ -57,11 +58,11 @@ class Objects:
         try:
             body = zlib.decompressobj().decompress(path.read_bytes(), _BODY_CAP)
         except OSError as error:
-            raise FleetAuditError(f"{path}: evidence is missing: {error.strerror}") from None
+            raise InternalError(f"{path}: evidence is missing: {error.strerror}") from None
         except zlib.error:
-            raise FleetAuditError(f"{path}: evidence is damaged") from None
+            raise InternalError(f"{path}: evidence is damaged") from None
         if hashlib.sha256(body).hexdigest() != name:
-            raise FleetAuditError(f"{path}: evidence is not what its name says")
+            raise InternalError(f"{path}: evidence is not what its name says")
         with self._lock:
             self._remember(name, body)
         return body
@@ -78,7 +79,22 @@ class Objects:
         return self.folder / name[:2] / name
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _holds(path: Path, body: bytes) -> bool:
+    """Whether a file is there and ends as the stream of these bytes does; a full disk or a power cut may have left less of it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return file.read() == zlib.adler32(body).to_bytes(4, "big")
+    except OSError:
+        return False
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however little goes at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

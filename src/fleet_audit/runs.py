@@ -7,6 +7,7 @@ whatever ends the program leaves no run that looks whole. A sealed run never cha
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gzip
 import hashlib
@@ -23,7 +24,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet_audit import __version__
-from fleet_audit.evidence import Objects, from_json, to_json
+from fleet_audit.evidence import Objects, from_json, to_json, write_all
 from fleet_audit.model import FleetAuditError, HostEvidence
 
 SCHEMA = 1
@@ -140,26 +141,35 @@ class Store:
             raise FleetAuditError(f"run {run.file.id} is {run.file.stage}, not {stage}: `fleet-audit evaluate {run.file.id}` first")
         return run
 
+    @contextlib.contextmanager
+    def last(self) -> Iterator[_Last]:
+        """The run that was sealed last; others wait meanwhile."""
+        with (self.folder / "last").open("a+", encoding="utf-8") as file:
+            os.chmod(file.fileno(), 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            yield _Last(self, file)
+
     def _open(self, name: str) -> Run:
         return Run(self, self.folder / "runs" / name)
 
-    def begin(self, inputs: Mapping[str, Any], program: str, sources: list[str]) -> Draft:
-        """A new run in progress."""
+    def begin(self, inputs: Mapping[str, Any], program: str, sources: list[str], *, evidence_of: str | None = None) -> Draft:
+        """A new run in progress; with `evidence_of` on the evidence of another one, and nothing to resume."""
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         folder = self.folder / "runs" / f"{name}.partial"
         folder.mkdir(mode=0o700)
-        return Draft(
-            self, name, folder, {"id": name, "started_at": now.isoformat(), "inputs": dict(inputs), "program": program, "sources": sources}
-        )
+        head = {"id": name, "started_at": now.isoformat(), "inputs": dict(inputs), "program": program, "sources": sources}
+        return Draft(self, name, folder, head | ({"evidence_of": evidence_of} if evidence_of else {}))
 
-    def resume(self, name: str | None) -> Draft:
-        """The run in progress of an id, or the newest one that has anything in it."""
-        ids = [i for i in self.partial() if i.startswith(name or "")]
-        ids = [i for i in ids if _begun(self.folder / "runs" / f"{i}.partial" / JOURNAL)]
-        if not ids:
-            raise FleetAuditError(f"{self.folder}: there is no interrupted run to resume")
-        return Draft(self, ids[-1], self.folder / "runs" / f"{ids[-1]}.partial", None)
+    def interrupted(self) -> dict[str, dict[str, Any]]:
+        """{id: what it was begun with} of the runs whose collecting can go on, newest first."""
+        found = {i: _head(self.folder / "runs" / f"{i}.partial" / JOURNAL) for i in reversed(self.partial())}
+        return {name: head for name, head in found.items() if head is not None and "evidence_of" not in head}
+
+    def resume(self, name: str) -> Draft:
+        """The interrupted run of an id."""
+        return Draft(self, name, self.folder / "runs" / f"{name}.partial", None)
 
 
 class Draft:
@@ -207,9 +217,12 @@ class Draft:
     def _append(self, value: dict[str, Any]) -> None:
         line = json.dumps(value, sort_keys=True).encode() + b"\n"
         with self._lock:
-            view = memoryview(line)
-            while view:
-                view = view[os.write(self._journal, view) :]
+            end = os.fstat(self._journal).st_size
+            try:
+                write_all(self._journal, line)
+            except OSError:
+                os.ftruncate(self._journal, end)  # or the next line would begin in the middle of this one
+                raise
 
     def add(self, evidence: HostEvidence) -> None:
         """Keep a host's evidence; safe from several threads."""
@@ -225,18 +238,20 @@ class Draft:
         for path in made:
             path.chmod(0o700 if path.is_dir() else 0o600)
         files = {str(p.relative_to(self.folder)): _hash(p) for p in made if p.is_file()}
-        previous = self.store.runs()
-        document = {
-            **self.head, "schema_version": SCHEMA, "version": __version__, **manifest,
-            "evidence_of": manifest.get("evidence_of", self.id), "files": files,
-            "previous": {"id": previous[-1], "sha256": _hash(self.store.folder / "runs" / previous[-1] / "run.json")} if previous else None,
-        }  # fmt: skip
-        path = self.folder / "run.json.new"
-        path.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n", encoding="utf-8")
-        path.chmod(0o600)
-        path.rename(self.folder / "run.json")
         final = self.store.folder / "runs" / self.id
-        self.folder.rename(final)
+        with self.store.last() as last:  # of two runs at once, one is the other's previous
+            document = {
+                **self.head, "schema_version": SCHEMA, "version": __version__, **manifest,
+                "evidence_of": manifest.get("evidence_of", self.id), "files": files, "previous": last.entry(),
+            }  # fmt: skip
+            path = self.folder / "run.json.new"
+            path.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+            path.chmod(0o600)
+            for each in (*(p for p in made if p.is_file()), path):
+                _to_disk(each)
+            path.rename(self.folder / "run.json")
+            last.set(self.id)
+            self.folder.rename(final)
         (final / JOURNAL).unlink()  # kept until now: whatever ends the program before, the run can be resumed
         os.close(self._journal)
         return Run(self.store, final)
@@ -297,13 +312,44 @@ class Run:
             raise FleetAuditError(f"{path}: the run is broken: {error}") from None
 
 
-def _begun(journal: Path) -> bool:
-    """Whether a journal has a whole first line: one that was ended before it, or for want of room, holds nothing."""
+def _head(journal: Path) -> dict[str, Any] | None:
+    """The first line of a journal; None if it is not whole: one that was ended before it, or for want of room, holds nothing."""
     try:
         with journal.open("rb") as lines:
-            return lines.readline().endswith(b"\n")
-    except OSError:
-        return False
+            line = lines.readline()
+        found = json.loads(line) if line.endswith(b"\n") else None
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _to_disk(path: Path) -> None:
+    """See to it that a file outlives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Last:
+    """Which run was sealed last: the one line of a file that is locked while a run is sealed."""
+
+    def __init__(self, store: Store, file: IO[str]) -> None:
+        self.store, self.file = store, file
+
+    def entry(self) -> dict[str, str] | None:
+        """Id and hash of that run, or of the newest one where the file does not tell."""
+        runs = self.store.runs()
+        name = self.file.read().strip()
+        name = name if name in runs else runs[-1] if runs else ""
+        return {"id": name, "sha256": _hash(self.store.folder / "runs" / name / "run.json")} if name else None
+
+    def set(self, name: str) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self.file.write(f"{name}\n")
+        self.file.flush()
 
 
 def _hash(path: Path) -> str:

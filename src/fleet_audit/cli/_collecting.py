@@ -69,6 +69,23 @@ def inputs(selection: _pipeline.Selection, inventory: str | None, plan: Plan) ->
     return {**selection.inputs(), "inventory": inventory, "hosts": hashlib.sha256(repr(hosts).encode()).hexdigest()}
 
 
+def _interrupted(store: Store, now: dict[str, Any]) -> str:
+    """The newest interrupted run that was begun with just these inputs."""
+    newest: tuple[str, list[str]] | None = None
+    for name, head in store.interrupted().items():
+        then = {"program": head.get("program"), "sources": head.get("sources"), **head.get("inputs", {})}
+        other = sorted(key for key in now if now[key] != then.get(key))
+        if not other:
+            return name
+        newest = newest or (name, other)
+    if newest is None:
+        raise FleetAuditError(f"{store.folder}: there is no interrupted run to resume")
+    raise FleetAuditError(
+        f"run {newest[0]} was begun with another {', '.join(_SAID.get(key, key) for key in newest[1])}, so it cannot be resumed: "
+        "run it as it was begun, or start anew without --resume"
+    )
+
+
 def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, Any]) -> Draft:
     """Collect from all hosts into a new draft, or the rest of an interrupted one."""
     from fleet_audit.collect import Collector, Limits
@@ -78,14 +95,7 @@ def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, A
 
     program = pack.build(sources().values())
     if given.get("resume"):
-        draft = store.resume(None)
-        now = {"program": program.digest, "sources": list(plan.sources), **inputs}
-        then = {"program": draft.head["program"], "sources": draft.head["sources"], **draft.head["inputs"]}
-        if other := sorted(key for key in now if now[key] != then.get(key)):
-            raise FleetAuditError(
-                f"run {draft.id} was begun with another {', '.join(_SAID.get(key, key) for key in other)}, so it cannot be resumed: "
-                f"run it as it was begun, or delete {draft.folder} and start anew"
-            )
+        draft = store.resume(_interrupted(store, {"program": program.digest, "sources": list(plan.sources), **inputs}))
     else:
         draft = store.begin(inputs, program.digest, list(plan.sources))
     todo = [host for host in plan.hosts if host.name not in draft.evidence]

@@ -53,7 +53,9 @@ def command(run: str, **given: Any) -> int:
     began = min((e.started_at for e in kept_evidence if e.transport != "archive"), default=0.0)
     if given["as_of"] and moment.replace(tzinfo=UTC).timestamp() < began - 1:
         raise FleetAuditError(f"--as-of {given['as_of']}: the evidence of run {old.file.id} is newer than that, so no age could be told")
-    draft = store.begin({**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources)
+    draft = store.begin(
+        {**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources, evidence_of=old.file.evidence_of
+    )
     hosts = old.file.hosts
     roster = Roster({name: h.groups for name, h in hosts.items()}, {name: h.expected for name, h in hosts.items()}, old.file.others)
     try:
