@@ -185,3 +185,37 @@ def test_a_retired_id_is_told_and_not_used_again(tmp_path: Path) -> None:
     write_check(tmp_path / "mine", "data-stores-not-exposed", query=GOOD)
     with pytest.raises(FleetAuditError, match="ids are never reused"):
         checks.load([tmp_path], tables=tables())
+
+
+def test_profiles_that_inherit_each_other_are_named(tmp_path: Path) -> None:
+    (tmp_path / "mine/profiles").mkdir(parents=True)
+    for name, parent in (("mine", "yours"), ("yours", "mine")):
+        (tmp_path / f"mine/profiles/{name}.yaml").write_text(f"id: {name}\ntitle: A profile\ninherits: [{parent}]\n")
+    with pytest.raises(FleetAuditError, match="inherits 'yours', which inherits it"):
+        checks.load([tmp_path / "mine"], tables=tables())
+
+
+def test_a_profile_sets_parameters_by_a_former_id_too(tmp_path: Path) -> None:
+    write_check(tmp_path / "mine/os", "a-new-name", aliases=["an-old-name"], params={"allowed": ["x"]},
+                query="SELECT host, id AS subject, list_contains($allowed, id) AS pass, 'id is ' || id AS reason FROM os")  # fmt: skip
+    (tmp_path / "mine/profiles").mkdir()
+    (tmp_path / "mine/profiles/mine.yaml").write_text("id: mine\ntitle: A profile\nparams: {an-old-name: {allowed: [a, b]}}\n")
+    library = checks.load([tmp_path / "mine"], tables=tables())
+    assert library.params("mine") == {"a-new-name": {"allowed": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    ({"coverage": {"packages": "partly"}}, "coverage is complete, partial, none, and not .partly."),
+    ({"as_of": "tomorrow"}, ".tomorrow. is no time"),
+])  # fmt: skip
+def test_an_example_that_says_what_there_is_not(tmp_path: Path, more: dict[str, object], words: str) -> None:
+    check = make_check(tmp_path, query="SELECT host, name AS subject, name = 'a' AS pass, name AS reason FROM packages",
+                       examples=[{"result": "pass", "packages": [{"name": "a"}], **more}, {"result": "fail"}])  # fmt: skip
+    with pytest.raises(FleetAuditError, match=words):
+        examples.run(check, tables(), {})
+
+
+def test_a_fleet_query_says_how_many_hosts_it_compares(tmp_path: Path) -> None:
+    with pytest.raises(FleetAuditError, match="by `covered`"):
+        make_check(tmp_path, scope="fleet", query="SELECT host, name AS subject, count(*) OVER () > 1 AS pass, name AS reason FROM packages",
+                   examples=[{"hosts": {"a": {"result": "pass"}}}, {"hosts": {"a": {"result": "unknown"}}}])  # fmt: skip

@@ -402,6 +402,13 @@ def test_subjects_that_begin_alike_are_two(fleet_audit: Cli, inventory: Path, st
     assert all(len(f["subject"]) <= 200 for f in report["findings"])
 
 
+def test_query_runs_the_sql_of_checks(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
+    fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
+    statement = "SELECT host FROM os WHERE version_key('dotted', '1.10') > version_key('dotted', '1.9') ORDER BY host;"
+    done = fleet_audit("query", statement, "--store", store, "--format", "json")
+    assert [row["host"] for row in json.loads(done.stdout)] == ["bad", "good"], done.stderr
+
+
 def test_query_says_on_which_hosts_a_table_is_not_whole(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
     fleet_audit("run", inventory, *_mine(checks_dir, store), "-q")
     done = fleet_audit("query", "SELECT host FROM os", "--store", store)

@@ -13,6 +13,7 @@ from fleet_audit import checks, content, references
 from fleet_audit.facts import tables
 from fleet_audit.model import FleetAuditError, Outcome
 from fleet_audit.policy import Policy
+from fleet_audit.tables import Facts
 
 from .factory import AS_OF, decide, library, make_check, outcomes, rows
 
@@ -51,6 +52,7 @@ def test_rows_have_their_types_and_sortable_keys(tmp_path: Path) -> None:
     ("board: b", "board: a", "the same board"),
     ("board: b", "minimum: '2'", "the key 'board' has no value"), ("as_of: 2025-12-01", "as_of: lately", ":3: as_of"),
     ("id: ref_boards", "id: ref_bords", "must be the file's name"), ("key: [board]", "key: [name]", "no column is named 'name'"),
+    ("ends_at: {type", "End Of: {type", "columns.End Of: a column is named in small letters"),
 ])  # fmt: skip
 def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, words: str) -> None:
     path = write(tmp_path, GOOD.replace(old, new))
@@ -107,6 +109,20 @@ def test_a_site_raises_a_minimum_and_lists_a_series(tmp_path: Path) -> None:
     assert {h: o for (_, h), o in outcomes(found).items()} == {
         "1.3.3": Outcome.FAIL, "1.3.6": Outcome.PASS, "1.9.0": Outcome.PASS, "1.8.0": Outcome.UNKNOWN,
     }  # fmt: skip
+
+
+def test_a_column_may_have_the_name_of_a_word_of_sql(tmp_path: Path) -> None:
+    table, _ = references.load(write(tmp_path, GOOD.replace("ends_at", "end")))
+    facts = Facts({})
+    facts.add_reference(table.name, table.for_evaluator()["columns"], table.for_evaluator()["rows"])
+    assert facts.connection.execute('SELECT count("end") FROM ref_boards').fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("mode", ["whole", "extend"])
+def test_keys_of_another_kind_do_not_compare_and_are_refused(tmp_path: Path, mode: str) -> None:
+    first, other = write(tmp_path / "a"), write(tmp_path / "b", f"mode: {mode}\n" + GOOD.replace("kind: dotted", "kind: rpm"))
+    with pytest.raises(FleetAuditError, match="minimum_key must be of kind dotted"):
+        references.joined((path, *references.load(path)) for path in (first, other))
 
 
 def test_a_site_extends_a_table_or_stands_its_own_in_its_place(tmp_path: Path) -> None:

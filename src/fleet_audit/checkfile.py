@@ -196,6 +196,8 @@ def load_check(path: Path, known: frozenset[str], *, whole: bool = True) -> Chec
     types = {name: sql_type(default) for name, default in file.params.items()} | BUILT_IN
     query = _statement(document, "query", file.query, types, known, {"host", "subject", "pass", "reason"})
     applies = _statement(document, "applies", file.applies, types, known, {"host", "applies"}) if file.applies else None
+    if file.scope == "fleet" and "covered" not in query.tables and any(n not in sql.BUILT_IN_TABLES for n in query.tables):
+        raise document.error(("query",), "a fleet query says by `covered` (host, tab) how many hosts it compares")
     used = query.parameters | (applies.parameters if applies else frozenset())
     if unused := set(file.params) - used:
         raise document.error(("params", sorted(unused)[0]), "no SQL names this parameter")

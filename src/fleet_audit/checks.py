@@ -61,11 +61,7 @@ class Library:
         if profile not in self.profiles:
             known = f"; known are {', '.join(sorted(self.profiles))}"
             raise FleetAuditError(f"no profile is named {profile!r}{did_you_mean(profile, self.profiles, known)}")
-        family, todo = set(), [profile]
-        while todo:
-            if (name := todo.pop()) not in family:
-                family.add(name)
-                todo += self.profiles[name].inherits
+        family = _ancestors(self.profiles, profile)
         chosen = {c.id for c in self.checks.values() if family & set(c.file.profiles)}
         for name in family:
             chosen |= {self.named(i).id for i in self.profiles[name].include}
@@ -95,7 +91,7 @@ class Library:
                 for check, values in self.params(parent).items():
                     found.setdefault(check, {}).update(values)
             for check, own in self.profiles[profile].params.items():
-                found.setdefault(check, {}).update(own)
+                found.setdefault(self.named(check).id, {}).update(own)
         return found
 
 
@@ -171,8 +167,20 @@ def _whole(library: Library) -> None:
         for name in profile.inherits:
             if name not in library.profiles:
                 raise FleetAuditError(f"profile {profile.id!r} inherits {name!r}, which there is not")
+            if profile.id in _ancestors(library.profiles, name):
+                raise FleetAuditError(f"profile {profile.id!r} inherits {name!r}, which inherits it")
         for name, values in profile.params.items():
             check_params(library.named(name), values, f"profile {profile.id!r}")
+
+
+def _ancestors(profiles: Mapping[str, Profile], name: str) -> set[str]:
+    """A profile and all that it inherits from."""
+    family, todo = set[str](), [name]
+    while todo:
+        if (one := todo.pop()) not in family:
+            family.add(one)
+            todo += profiles[one].inherits if one in profiles else ()
+    return family
 
 
 def _profile(path: Path) -> Profile:

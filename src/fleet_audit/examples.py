@@ -70,7 +70,10 @@ def trials(check: Check, tables: Mapping[str, Table], references: Mapping[str, R
         label = f"example {index + 1}" + (f" ({example['name']})" if "name" in example else "")
         params = example.get("params", {})
         check_params(check, params, f"{check.path}: {label}")
-        as_of = datetime.fromisoformat(str(example["as_of"])) if "as_of" in example else AS_OF
+        try:
+            as_of = datetime.fromisoformat(str(example["as_of"])) if "as_of" in example else AS_OF
+        except ValueError:
+            raise FleetAuditError(f"{check.path}: {label}: as_of: {example['as_of']!r} is no time, such as 2026-01-01") from None
         rows = {name: _reference(check, references[name], example, label) for name in sorted(check.references)}
         stale, workload = tuple(example.get("stale", ())), tuple(example.get("workload", ()))
         parts = example["hosts"] if check.file.scope == "fleet" else {f"ex{index:03d}": example}
@@ -97,7 +100,10 @@ def _facts(check: Check, table: Table, part: Mapping[str, Any], label: str) -> E
         if unknown := sorted(set(row) - known):
             raise FleetAuditError(f"{where}: no column is named {unknown[0]!r}; there are {', '.join(sorted(known))}")
         rows.append({c.name: _value(c, row, where) for c in table.columns})
-    state = Coverage(part.get("coverage", {}).get(table.name, Coverage.COMPLETE))
+    said = part.get("coverage", {}).get(table.name, Coverage.COMPLETE)
+    if said not in list(Coverage):
+        raise FleetAuditError(f"{where}: coverage is {', '.join(Coverage)}, and not {said!r}")
+    state = Coverage(said)
     checked = extract(_probe(table, rows), {})
     if checked.coverage is not Coverage.COMPLETE:
         raise FleetAuditError(f"{where}: {checked.reason}")
@@ -123,7 +129,10 @@ def _value(column: Column, row: Mapping[str, Any], where: str) -> Any:
         return None if column.nullable else copy.copy(_NEUTRAL[column.type])
     value = row[column.name]
     if column.type == "TIMESTAMP" and isinstance(value, str):
-        return datetime.fromisoformat(value)
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            raise FleetAuditError(f"{where}.{column.name}: {value!r} is no time, such as 2026-01-01 or 2026-01-01T06:00:00") from None
     if column.name.endswith("_key") and isinstance(value, str):
         kind, _, version = value.partition(":")
         if kind not in kinds() or (made := key(kind, version)) is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity, Status
+from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity
 from fleet_audit.runs import HostEntry, Run
 from fleet_audit.tables import read_rows
 from fleet_audit.waivers import Waiver
@@ -321,9 +321,3 @@ def _by_host(facts: Any, table: str, columns: Sequence[str]) -> dict[str, str]:
     rows = {content: next((v for v in values if v), None) for content, *values in read_rows(path, ["content", *columns])}
     hosts = read_rows(facts / "coverage.parquet", ["host", "tab", "content"])
     return {host: text for host, tab, content in hosts if tab == table and (text := rows.get(content))}
-
-
-def unexplained(report: Report) -> list[HostView]:
-    """Hosts that are not fully read: their word is not `ok`, or a source was denied, failed or timed out."""
-    bad = {Status.DENIED, Status.FAILED, Status.TIMEOUT, Status.TRUNCATED}
-    return [h for h in report.hosts if h.entry.reach != "ok" or any(h.sources.get(s) for s in bad)]

@@ -73,7 +73,8 @@ class PeerFile(BaseModel):
 
     model_config = _STRICT
     name: Annotated[
-        str | None, Field(description="Part of the check's id: peers-NAME; none: table and column", pattern=r"^[a-z][a-z0-9-]*$")
+        str | None,
+        Field(description="Part of the check's id: peers-NAME; none: table and column", pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"),
     ] = None
     table: Annotated[str, Field(description="A table of facts")]
     value: Annotated[str, Field(description="The column that must be the same")]

@@ -10,6 +10,7 @@ further kind of version that it is compared with.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +103,8 @@ def load(path: Path) -> tuple[Reference, bool]:
         raise document.error(("id",), f"{LIST} is the table of the tables")
     if file.as_of > dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1):
         raise document.error(("as_of",), f"{file.as_of} has not come yet")
+    if wrong := [name for name in file.columns if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)]:
+        raise document.error(("columns", wrong[0]), "a column is named in small letters, digits and _")
     if unknown := [name for name in file.key if name not in file.columns]:
         raise document.error(("key",), f"no column is named {unknown[0]!r}")
     rows = []
@@ -157,6 +160,8 @@ def joined(found: Iterable[tuple[Path, Reference, bool]]) -> dict[str, Reference
     tables: dict[str, Reference] = {}
     for path, reference, extends in found:
         base = tables.get(reference.name)
+        if base is not None and (other := sorted(n for n, made in base.keys.items() if reference.keys.get(n, made) != made)):
+            raise FleetAuditError(f"{path}: {other[0]} must be of kind {base.keys[other[0]][1]}, as in the table of this name before it")
         if not extends:
             if base is not None and {c.name: c.type for c in base.columns}.items() - {c.name: c.type for c in reference.columns}.items():
                 raise FleetAuditError(f"{path}: it replaces {reference.name}, so it must have its columns: "

@@ -74,7 +74,8 @@ class Facts:
 
     def add_reference(self, name: str, columns: Sequence[Sequence[str]], rows: Iterable[Sequence[Any]]) -> None:
         """Add a reference table: columns as (name, SQL type), dates in the rows as texts or datetimes."""
-        self.connection.execute(f"CREATE TABLE {name} ({', '.join(f'{column} {kind}' for column, kind in columns)})").fetchall()
+        given = ", ".join(f'"{column}" {kind}' for column, kind in columns)
+        self.connection.execute(f"CREATE TABLE {name} ({given})").fetchall()
         places = ", ".join("?" for _ in columns)
         for row in rows:
             self.connection.execute(f"INSERT INTO {name} VALUES ({places})", list(row)).fetchall()

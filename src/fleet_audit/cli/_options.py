@@ -44,7 +44,7 @@ connection = several(
 )
 limits = several(
     click.option("--concurrency", type=click.IntRange(1, 1000), metavar="N", help="Hosts at once. [default: what fits this machine]"),
-    click.option("--timeout", type=click.FloatRange(5, 3600), default=60.0, show_default=True, metavar="S", help="Seconds for one host."),
+    click.option("--timeout", type=click.IntRange(5, 3600), default=60, show_default=True, metavar="S", help="Seconds for one host."),
 )
 selection = several(
     click.option("--policy", "policy_file", metavar="FILE", help="Policy file. [default: fleet-audit.yaml beside the inventory]"),

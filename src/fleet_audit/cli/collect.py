@@ -32,10 +32,11 @@ def command(inventory: str | None, **given: Any) -> int:
     draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
     run = _pipeline.seal(draft, plan.roster, "collected", _pipeline.moment(None))
     answered = sum(h.answered for h in run.file.hosts.values())
+    status = 0 if all(h.answered or not h.expected for h in run.file.hosts.values()) else 3
     if given["output_format"] == "json":
         import json
 
         click.echo(json.dumps({"run": run.file.id, "hosts": len(run.file.hosts), "answered": answered}))
-        return 0 if answered == len(run.file.hosts) else 3
+        return status
     click.echo(f"run {run.file.id}: {answered} of {len(run.file.hosts)} hosts answered; `fleet-audit evaluate {run.file.id}` decides it")
-    return 0 if answered == len(run.file.hosts) else 3
+    return status

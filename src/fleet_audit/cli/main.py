@@ -82,7 +82,9 @@ def main() -> None:
         if os.environ.get("FLEET_AUDIT_DEBUG"):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"fleet-audit: {where}{error.strerror or error}; what was collected is kept, `--resume` goes on", err=True)
+        click.echo(
+            f"fleet-audit: {where}{error.strerror or error}; what `run` or `collect` had read is kept, and `--resume` goes on", err=True
+        )
         sys.exit(INTERNAL)
     except Exception as error:
         if os.environ.get("FLEET_AUDIT_DEBUG"):

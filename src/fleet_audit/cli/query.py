@@ -30,8 +30,9 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
     from fleet_audit.model import FleetAuditError
     from fleet_audit.report.text import clean
     from fleet_audit.tables import DatabaseError, Facts
+    from fleet_audit.versions import key
 
-    parsed = sql.parse(statement, types={}, lint=False)
+    parsed = sql.parse(statement.rstrip().rstrip(";"), types={}, lint=False)
     run = _pipeline.open_store(store_folder).find(run_name, stage="evaluated")
     references = run.document("references.json") if "references.json" in run.file.files else {}
     known = {*tables(), *references, *sql.BUILT_IN_TABLES, "coverage"}
@@ -43,7 +44,8 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
     facts.connection.execute("SET max_execution_time=60000").fetchall()
     facts.lock()
     try:
-        cursor = facts.connection.execute(f"SELECT * FROM ({statement.rstrip().rstrip(';')})")
+        keys = {name: key(kind, literal or "") for name, (kind, literal, _) in parsed.version_keys.items()}
+        cursor = facts.connection.execute(f"SELECT * FROM ({parsed.text})", keys)
         names = [column[0] for column in cursor.description or []]
         rows = cursor.fetchall()
     except DatabaseError as error:

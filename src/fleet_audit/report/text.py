@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import timedelta
 
 _VISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -45,12 +44,3 @@ def number(value: int) -> str:
 def count(value: int, word: str, plural: str | None = None) -> str:
     """A count with its word, such as `1 host` or `2 hosts`."""
     return f"{value:,} {word if value == 1 else plural or word + 's'}"
-
-
-def age(span: timedelta) -> str:
-    """An age as `18 d`, `3 h` or `5 min`."""
-    seconds = int(span.total_seconds())
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if abs(seconds) >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

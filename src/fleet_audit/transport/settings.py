@@ -175,19 +175,13 @@ _default = Resolver()
 
 
 def resolve(host: Host) -> Settings:
-    """The settings of a host, remembered until `forget`. Raises `FleetAuditError` with ssh's own words."""
+    """The settings of a host, remembered. Raises `FleetAuditError` with ssh's own words."""
     return _default.resolve(host)
 
 
 def hop_settings(host: Host, hop: Hop, before: tuple[Hop, ...] = ()) -> Settings:
     """The settings of a jump host; see `Resolver.hop_settings`."""
     return _default.hop_settings(host, hop, before)
-
-
-def forget() -> None:
-    """Read the SSH configuration anew: to be called before each run of a process that lives on."""
-    global _default
-    _default = Resolver()
 
 
 def _options(host: Host) -> list[str]:

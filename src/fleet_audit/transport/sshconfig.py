@@ -22,9 +22,6 @@ from pathlib import Path
 from fleet_audit.model import FleetAuditError
 
 _SYSTEM = Path("/etc/ssh/ssh_config")
-_WITH_VALUE = frozenset("BbcDEeIiJLlmOopQRSWw")
-"""Options of ssh that take a value, but for `-F`."""
-_FIDO = (b"\0\0\0\x1ask-ssh-ed25519@openssh.com", b"sk-ecdsa-sha2-nistp256@openssh.com")
 
 
 @dataclass(frozen=True, slots=True)
