@@ -391,7 +391,7 @@ FULL: Evidence = {
     **journal("Storage=persistent\n", *KEPT), UPLOAD.id: document({"/etc/systemd/journal-upload.conf": "[Upload]\nURL=logs\n"}),
     RSYSLOG.id: document({MAIN: 'input(type="imudp" port="514")\n*.* @@logs\n'}), SYSLOG_NG.id: document({NG: NG_TEXT}),
     SHIPPERS.id: document({"/etc/promtail/c.yml": "clients:\n - url: http://l\n"}),
-    STATES.id: document({"/var/spool/rsyslog/a.qi": {"mtime": 1}}),
+    STATES.id: document({"/var/spool/rsyslog/a.qi": {"type": "file", "mtime": 1}}),
 }  # fmt: skip
 
 
