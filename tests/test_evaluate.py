@@ -179,7 +179,8 @@ def test_a_query_that_takes_too_long_is_an_error_for_its_check_alone(tmp_path: P
 
 def test_fleet_scope_sees_all_hosts(tmp_path: Path) -> None:
     query = """SELECT k.host, 'kernel' AS subject, k.release = g.common AS pass, k.release || ' against ' || g.common AS reason
-               FROM kernel_running k JOIN covered c ON c.host = k.host AND c.tab = 'kernel_running', (SELECT arg_max(release, (n, release) ORDER BY release) AS common
+               FROM kernel_running k JOIN covered c ON c.host = k.host AND c.tab = 'kernel_running',
+                    (SELECT arg_max(release, (n, release) ORDER BY release) AS common
                                        FROM (SELECT release, count(*) AS n FROM kernel_running GROUP BY release)) g"""
     check = make_check(tmp_path, query=query, scope="fleet", examples=[
         {"hosts": {"a": {"result": "pass"}}}, {"hosts": {"a": {"result": "fail"}}}])  # fmt: skip

@@ -193,7 +193,7 @@ def outcome(talk: Dialogue, carried: Carried, reply: wire.Reply, become: Become 
     if reply.over_limit:
         return Reach.OVER_LIMIT, "a source was larger than it may be when unpacked"
     if talk.refused or (become and reply.hello.get("euid") != 0):
-        if "tty" in talk.said:
+        if "must have a tty" in talk.said:
             return Reach.REQUIRES_TTY, f"sudo wants a terminal there (requiretty); it was read without root{said}"
         return Reach.BECOME_REFUSED, f"becoming {become.user if become else 'root'} was refused; it was read without root{said}"
     return Reach.OK, ""

@@ -75,6 +75,14 @@ def test_second_prompt_means_a_wrong_password_which_is_not_sent_again() -> None:
     assert one.feed(MARKER + FINAL) == b"" and one.finished
 
 
+@pytest.mark.parametrize("between", ["", "\x00", "\x1b", "\r"])
+def test_a_password_that_a_node_echoes_is_in_no_diagnosis(between: str) -> None:
+    one = with_password()
+    one.feed(PROMPT)
+    one.feed(f"\npam_echo: got {between.join(PASSWORD)} from tty\n".encode() + REFUSED)
+    assert PASSWORD not in one.said and "pam_echo: got <password> from tty" in one.said
+
+
 def test_refusal_without_any_prompt_ends_the_loop_and_sends_no_password() -> None:
     one = with_password()
     assert one.feed(b"sudo: you must have a tty\n" + REFUSED) == b"no\n"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -19,7 +20,7 @@ import pytest
 
 from fleet_audit.collect import Collector, Limits
 from fleet_audit.evidence import Objects
-from fleet_audit.model import Host, HostEvidence, HostName, Reach, SourceId, Status
+from fleet_audit.model import Host, HostEvidence, HostName, Reach, Secret, SourceId, Status
 from fleet_audit.probe import pack
 from fleet_audit.transport import local
 from fleet_audit.transport.dispatch import Dispatch
@@ -62,6 +63,48 @@ class Desk:
         path = self.folder / f"known-{len(list(self.folder.iterdir()))}"
         path.write_text(text)
         return self.sshd.ssh_args(path)
+
+
+@contextlib.contextmanager
+def flaky(port: int, drop: int = 1) -> Iterator[int]:
+    """A port that closes its first connections before a word, and hands all others on to `port`."""
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        taken = 0
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = listener.accept()
+                taken += 1
+                if taken <= drop:
+                    caller.close()
+                    continue
+                real = socket.create_connection(("127.0.0.1", port))
+                made.extend((caller, real))
+                for pair in ((caller, real), (real, caller)):
+                    threads.append(threading.Thread(target=pump, args=pair, daemon=True))
+                    threads[-1].start()
+
+    made: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads.append(threading.Thread(target=serve, daemon=True))
+        threads[0].start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(5)
+        for each in made:
+            each.close()
 
 
 @pytest.fixture
@@ -184,6 +227,32 @@ def test_changed_host_key_is_refused_and_said_so(desk: Desk, transport: str) -> 
     other = " ".join(desk.sshd.client_keys["stranger"].with_suffix(".pub").read_text().split()[:2])
     evidence = desk.collect(transport, desk.host(ssh_args=desk.known(f"[127.0.0.1]:{desk.sshd.port} {other}\n")))
     assert evidence.reach is Reach.HOST_KEY and "CHANGED" in evidence.detail, evidence.detail
+
+
+def test_a_host_whose_key_changed_gets_no_password_even_where_keys_are_not_checked(desk: Desk) -> None:
+    other = " ".join(desk.sshd.client_keys["stranger"].with_suffix(".pub").read_text().split()[:2])
+    args = ("-o", "StrictHostKeyChecking=no", *desk.known(f"[127.0.0.1]:{desk.sshd.port} {other}\n"))
+    evidence = desk.collect("paramiko", desk.host("stranger", ssh_args=args, password=Secret("x")))
+    assert evidence.reach is Reach.AUTH and "has changed, so the password was not sent" in evidence.detail, evidence.detail
+    assert desk.collect("paramiko", desk.host(ssh_args=args)).reach is Reach.OK, "a key opens it, as with ssh"
+    unknown = desk.collect(
+        "paramiko", desk.host("stranger", ssh_args=("-o", "StrictHostKeyChecking=no", *desk.known("")), password=Secret("x"))
+    )
+    assert unknown.reach is Reach.AUTH and "was not sent" not in unknown.detail
+
+
+def test_a_jump_host_that_drops_one_connection_is_tried_again(desk: Desk) -> None:
+    """A listener that closes its first connection before the banner, as sshd over MaxStartups does, and hands on the others."""
+    with flaky(desk.sshd.port) as port:
+        known = desk.folder / "both"
+        known.write_text("".join(f"[127.0.0.1]:{p} {desk.sshd.public_key}\n" for p in (desk.sshd.port, port)))
+        (desk.folder / "config").write_text(
+            f"Host *\n  HostName 127.0.0.1\n  User {desk.sshd.user}\n  IdentityFile {desk.sshd.client_keys['good']}\n  UserKnownHostsFile {known}\n"
+            f"Host bastion\n  Port {port}\nHost node\n  Port {desk.sshd.port}\n  ProxyJump bastion\n"
+        )
+        through = Host(HostName("n"), address="node", ssh_args=("-F", str(desk.folder / "config")))
+        reached = [desk.collect("paramiko", replace(through, name=HostName(f"n{number}"))) for number in range(3)]
+    assert [e.reach for e in reached][1:] == [Reach.OK, Reach.OK], [e.detail for e in reached]
 
 
 @pytest.mark.parametrize("transport", SSH)

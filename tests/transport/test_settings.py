@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet_audit.model import FleetAuditError, Host, HostName, Secret
+from fleet_audit.transport.dispatch import choose
 from fleet_audit.transport.knownhosts import KnownHosts
 from fleet_audit.transport.settings import Hop, Resolver, Settings, with_known_hosts
 
@@ -114,6 +115,7 @@ def test_strict(word: str, want: str) -> None:
         ("BindAddress=127.0.0.1", "BindAddress is set"),
         ("ProxyJump=x", ""),
         ("ControlMaster=auto", ""),
+        ("StrictHostKeyChecking=accept-new", "StrictHostKeyChecking is accept-new, and ssh writes down what it accepts"),
     ],
 )
 def test_why_openssh(option: str, reason: str) -> None:
@@ -227,3 +229,10 @@ def test_known_hosts_decide_too() -> None:
     assert reason("@cert-authority " + line("ssh-rsa")) == "@cert-authority for this host in kh:1"
     assert "FIDO" in reason(line("sk-ssh-ed25519@openssh.com"))
     assert reason(line("sk-ssh-ed25519@openssh.com") + line("ssh-rsa")) == ""
+
+
+def test_a_jump_host_may_need_openssh_too(tmp_path: Path) -> None:
+    args = config(tmp_path, "Host bastion\n  ProxyCommand nc %h %p\n  UserKnownHostsFile none\nHost node*\n  UserKnownHostsFile none\n")
+    through = host(*args, "-o", "ProxyJump=plain,bastion", address="node1")
+    assert choose(through) == ("openssh", "jump host bastion: ProxyCommand is set")
+    assert choose(host(*args, "-o", "ProxyJump=plain", address="node1"))[0] == "paramiko"

@@ -91,8 +91,10 @@ class Dialogue:
 
     @property
     def said(self) -> str:
-        """What came before the probe, as text for a diagnosis."""
+        """What came before the probe, as text for a diagnosis; without the password, which a node may echo."""
         words = (bytes(self.preamble[:4096]) + b"\n" + bytes(self.errors[:4096])).decode("utf-8", "replace")
+        if self.password_sent and self._become and self._become.password:
+            words = "".join(c for c in words if c.isprintable() or c in "\n\t ").replace(self._become.password.reveal(), "<password>")
         nonce, digest = self._nonce.decode(), self._digest.decode()
         return " ".join(w for w in words.replace(digest, "").split() if not w.startswith(nonce))
 

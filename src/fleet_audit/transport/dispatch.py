@@ -16,12 +16,17 @@ def choose(host: Host) -> tuple[str, str]:
     if host.connection != "ssh":
         return host.connection, "the inventory says so"
     from fleet_audit.transport.knownhosts import on_file
-    from fleet_audit.transport.settings import resolve, with_known_hosts
+    from fleet_audit.transport.settings import hop_settings, resolve, with_known_hosts
 
     settings = resolve(host)
     settings, _ = with_known_hosts(settings, on_file(settings.known_hosts_files))
     if settings.needs_openssh:
         return "openssh", settings.needs_openssh
+    for number, hop in enumerate(settings.proxy_jump):
+        of_hop = hop_settings(host, hop, settings.proxy_jump[:number])
+        of_hop, _ = with_known_hosts(of_hop, on_file(of_hop.known_hosts_files))
+        if of_hop.needs_openssh:
+            return "openssh", f"jump host {hop.host}: {of_hop.needs_openssh}"
     return "paramiko", "default"
 
 

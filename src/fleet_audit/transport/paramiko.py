@@ -21,6 +21,8 @@ from fleet_audit.transport.knownhosts import Match, on_file
 from fleet_audit.transport.settings import Hop, Settings, hop_settings, resolve
 
 HANDSHAKES_PER_JUMP = 8
+JUMP_TRIES = 3
+"""Failures to reach a jump host after which it is not tried again."""
 WINDOW = 16 << 20
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
@@ -41,6 +43,7 @@ class Jump:
         self.handshakes = threading.BoundedSemaphore(HANDSHAKES_PER_JUMP)
         self.transport: paramiko.Transport | None = None
         self.trouble: Trouble | None = None
+        self.failures = 0
 
 
 class Paramiko:
@@ -140,8 +143,11 @@ class Paramiko:
                 try:
                     jump.transport = self._link(settings.host, settings, deadline)
                 except Trouble as trouble:
-                    jump.trouble = Trouble(trouble.reach, f"jump host {settings.hostname}: {trouble.detail}")
-                    raise jump.trouble from None
+                    found = Trouble(trouble.reach, f"jump host {settings.hostname}: {trouble.detail}", transient=trouble.transient)
+                    jump.failures += 1
+                    if jump.failures >= JUMP_TRIES or not (trouble.transient or trouble.reach is Reach.TIMEOUT):
+                        jump.trouble = found  # what may pass, another host tries again
+                    raise found from None
         return jump
 
     def _login(self, host: Host, settings: Settings, sock: socket.socket | paramiko.Channel, deadline: float) -> paramiko.Transport:
@@ -156,8 +162,8 @@ class Paramiko:
             link.channel_timeout = _left(deadline)
             _prefer(link, [kind for kind, _ in match.keys])
             self._handshake(link, deadline)
-            _verify(link, settings, match)
-            self._authenticate(link, host, settings, deadline)
+            known = _verify(link, settings, match)
+            self._authenticate(link, host, settings, deadline, known=known)
             return link
         except BaseException:
             link.close()
@@ -176,8 +182,8 @@ class Paramiko:
 
     # Authentication
 
-    def _authenticate(self, link: paramiko.Transport, host: Host, settings: Settings, deadline: float) -> None:
-        """Keys named or configured, then the agent's, then the password."""
+    def _authenticate(self, link: paramiko.Transport, host: Host, settings: Settings, deadline: float, *, known: bool) -> None:
+        """Keys named or configured, then the agent's, then the password, which only a host gets whose key has not changed."""
         tried: list[str] = [note for note in settings.notes if "private key" in note]
         allowed: list[str] = []
         for label, key in self._candidates(settings, tried):
@@ -196,7 +202,9 @@ class Paramiko:
                 tried.append(f"{label} was not accepted")
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise Trouble(Reach.AUTH, f"{settings.user}: the connection ended while logging in: {error or 'closed'}") from None
-        if host.password is not None:
+        if host.password is not None and not known:
+            tried.append("its host key has changed, so the password was not sent")
+        elif host.password is not None:
             link.auth_timeout = min(30.0, _left(deadline))
             try:
                 if not link.auth_password(settings.user, host.password.reveal()):
@@ -311,8 +319,8 @@ def _prefer(link: paramiko.Transport, kinds: list[str]) -> None:
         options.key_types = [*dict.fromkeys(wanted), *(k for k in options.key_types if k not in wanted)]
 
 
-def _verify(link: paramiko.Transport, settings: Settings, match: Match) -> None:
-    """Refuse a host key that is revoked, changed, or unknown while checking is strict."""
+def _verify(link: paramiko.Transport, settings: Settings, match: Match) -> bool:
+    """Refuse a host key that is revoked, changed, or unknown while checking is strict; false if one that changed goes through."""
     key = link.get_remote_server_key()
     kind, blob = key.get_name(), key.asbytes()
     (name, port), keys = settings.known_name, match.keys
@@ -320,17 +328,15 @@ def _verify(link: paramiko.Transport, settings: Settings, match: Match) -> None:
     if (kind, blob) in match.revoked:
         raise Trouble(Reach.HOST_KEY, f"the host key of {name} ({key.fingerprint}) is revoked in known_hosts")
     if (kind, blob) in keys:
-        return
+        return True
     if settings.strict == "no":
-        return
+        return not keys
     if any(k == kind for k, _ in keys):
         raise Trouble(
             Reach.HOST_KEY,
             f"the host key of {name} has CHANGED: it is now {kind} {key.fingerprint}. If the node was reinstalled, "
             f"remove the old key with `ssh-keygen -f {settings.known_hosts_files[0]} -R '{label}'` and check the new one",
         )
-    if settings.strict == "accept-new" and not keys:
-        return
     files = ", ".join(str(p) for p in settings.known_hosts_files)
     raise Trouble(
         Reach.HOST_KEY,

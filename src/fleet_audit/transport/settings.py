@@ -63,9 +63,9 @@ class Settings:
     identity_agent: str | None = None
     """Path of the agent's socket; None for no agent."""
     known_hosts_files: tuple[str, ...] = ()
-    """The user's first; a host key that is accepted anew is written to the first."""
+    """The user's first."""
     strict: str = "yes"
-    """`yes` (also for `ask`: nobody is asked here), `accept-new` or `no`."""
+    """`yes` (also for `ask`: nobody is asked here), `accept-new` (for OpenSSH's client alone) or `no`."""
     host_key_alias: str | None = None
     """Stands for the name and the port in known_hosts."""
     proxy_jump: tuple[Hop, ...] = ()
@@ -236,6 +236,8 @@ def _why(host: Host, answer: Mapping[str, list[str]], keys: tuple[str, ...]) -> 
             return f"{name} is set"
     if answer.get("addressfamily", ["any"])[0] != "any":
         return "AddressFamily is set"
+    if answer.get("stricthostkeychecking", ["yes"])[0] == "accept-new":
+        return "StrictHostKeyChecking is accept-new, and ssh writes down what it accepts"
     explicit = host.password is not None or host.key_file is not None
     # Debian sets GSSAPIAuthentication for everybody: it matters where there is a ticket to use
     if answer.get("gssapiauthentication", ["no"])[0] == "yes" and not explicit and has_ticket():
