@@ -313,9 +313,9 @@ def _lines(fd: int, first: float, each: float) -> Iterable[bytes]:
             chunk = os.read(fd, 1 << 20)
             if not chunk:
                 return
-            buffer += chunk
-            while (cut := buffer.find(b"\n")) >= 0:
-                line = bytes(buffer[:cut])
-                del buffer[: cut + 1]
-                yield line
+            *whole, rest = chunk.split(b"\n")  # of what came before it, none is looked at again
+            for part in whole:
+                yield bytes(buffer + part)
+                buffer.clear()
                 deadline = time.monotonic() + each
+            buffer += rest

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from datetime import datetime
 from typing import Any
 
@@ -221,7 +222,7 @@ class Report:
                 count("groups", group, self.posture(by_host.get(host.name, [])))
         return {kind: sorted(values.items()) for kind, values in found.items()}
 
-    @property
+    @cached_property
     def silent(self) -> frozenset[HostName]:
         """Hosts of which nothing came back."""
         return frozenset(h.name for h in self.hosts if not h.entry.answered)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result
 from fleet_audit.policy import WaiverFile
@@ -36,11 +37,19 @@ class Waiver:
     accepted: int = 0
     """Findings that it accepts; of one that has not expired, 0 means that it is not used."""
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.hosts)
+
+    @cached_property
+    def _patterns(self) -> tuple[str, ...]:
+        return tuple(host for host in self.hosts if {"*", "?"} & set(host))
+
     def covers(self, finding: Finding, groups: Sequence[str]) -> bool:
         """Whether it accepts a failing finding of a host of these groups."""
         return (
             not self.expired and finding.outcome is Outcome.FAIL and finding.check == self.check
-            and (not self.hosts or any(fits(pattern, finding.host) for pattern in self.hosts))
+            and (not self.hosts or finding.host in self._names or any(fits(pattern, finding.host) for pattern in self._patterns))
             and (not self.groups or any(group in groups for group in self.groups))
             and (self.subject is None or fits(self.subject, finding.subject))
         )  # fmt: skip
