@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity
