@@ -34,7 +34,11 @@ _LOCK = (
 
 def connect(memory: str = "4GB") -> duckdb.DuckDBPyConnection:
     """An empty database in memory; one thread, so that each answer is the same each time."""
-    return duckdb.connect(":memory:", config={"threads": 1, "memory_limit": memory, "temp_directory": "", "max_temp_directory_size": "0KB"})
+    found = duckdb.connect(
+        ":memory:", config={"threads": 1, "memory_limit": memory, "temp_directory": "", "max_temp_directory_size": "0KB"}
+    )
+    found.execute("SET enable_progress_bar = false").fetchall()  # it would be drawn on standard output, reports or not
+    return found
 
 
 @dataclass(frozen=True)

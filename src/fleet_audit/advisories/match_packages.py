@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages of a distribution and the running kernel against its advisories, with Livepatch and Ubuntu Pro credited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet_audit.advisories.hits import find
+
+SYSTEMS = {"ubuntu": "ubuntu", "debian": "debian", "rocky": "rocky", "almalinux": "alma"}
+"""`os.id` -> ecosystem of advisories."""
+_PRO = ("esm-infra", "esm-apps", "esm-infra-legacy", "pro")
+_KERNEL_PARTS = (
+    "image", "modules", "headers", "tools", "cloud-tools", "buildinfo", "libc-dev", "doc", "source", "lib-rust", "perf", "kbuild", "compiler",
+    "cpupower", "bootwrapper",
+)  # fmt: skip
+_KERNEL_NAMES = rf"^(linux-({'|'.join(_KERNEL_PARTS)}).*|bpftool|hyperv-daemons|usbip|libcpupower.*|kernel(-.*)?|perf|python3-perf)$"
+"""Packages of kernels: of these the running one alone counts, and headers and tools never do."""
+
+
+def query(run: Any) -> str:
+    """The query of rows (content, then the columns) of `vulnerabilities`."""
+    systems = " ".join(f"WHEN '{os}' THEN '{system}'" for os, system in SYSTEMS.items())
+    run(
+        f"""CREATE OR REPLACE TEMP TABLE place AS
+        SELECT r.content, r.host, CASE o.id {systems} END AS ecosystem,
+               CASE WHEN o.id IN ('rocky', 'almalinux') THEN split_part(o.version_id, '.', 1) ELSE o.version_id END AS release,
+               k.release AS kernel, k.signature, m.container IS NULL AS own_kernel,
+               c.state = 'applied' AND c.kernel IS NOT NULL AND c.kernel = k.signature AS patched, c.fixes, c.patch_version,
+               coalesce(c.installed, false) AND coalesce(c.enabled, true)
+               AND (c.state IS NULL OR c.kernel IS NULL OR k.signature IS NULL) AS unsure,
+               l.state AS livepatch_read, coalesce(s.enabled, []) AS services, v.state AS services_read
+        FROM rep AS r JOIN os AS o ON o.host = r.host LEFT JOIN kernel_running AS k ON k.host = r.host
+        LEFT JOIN machine AS m ON m.host = r.host LEFT JOIN livepatch_client AS c ON c.host = r.host
+        LEFT JOIN _coverage AS l ON l.host = r.host AND l.tab = 'livepatch_client'
+        LEFT JOIN _coverage AS v ON v.host = r.host AND v.tab = 'ubuntu_pro_services'
+        LEFT JOIN (SELECT host, list(name ORDER BY name) AS enabled FROM ubuntu_pro_services WHERE status = 'enabled' GROUP BY host) AS s
+               ON s.host = r.host"""
+    ).fetchall()
+    run(
+        f"""CREATE OR REPLACE TEMP TABLE installed AS
+        SELECT DISTINCT l.content, l.ecosystem, l.release, p.package, p.version, p.version_key, false AS kernel, NULL::VARCHAR AS newest
+        FROM place AS l JOIN (
+            SELECT host, source AS package, source_version AS version, source_version_key AS version_key FROM packages
+            WHERE NOT regexp_matches(name, '{_KERNEL_NAMES}')
+            UNION ALL
+            SELECT host, name, version, version_key FROM packages
+            WHERE manager = 'rpm' AND name <> source AND NOT regexp_matches(name, '{_KERNEL_NAMES}')
+        ) AS p ON p.host = l.host WHERE l.ecosystem IS NOT NULL AND p.version_key IS NOT NULL"""
+    ).fetchall()
+    run(
+        """CREATE OR REPLACE TEMP TABLE kernels AS
+        SELECT l.content, l.ecosystem, l.release, l.kernel,
+               CASE WHEN p.manager = 'rpm' THEN 'kernel' WHEN l.ecosystem = 'debian' THEN 'linux'
+                    ELSE regexp_replace(p.source, '^linux-(signed|meta|restricted-modules)', 'linux') END AS package,
+               CASE WHEN l.ecosystem = 'debian' THEN p.version ELSE p.source_version END AS version,
+               CASE WHEN l.ecosystem = 'debian' THEN p.version_key ELSE p.source_version_key END AS version_key,
+               CASE WHEN p.manager = 'rpm' THEN regexp_replace(p.version, '^[0-9]+:', '') || '.' || p.arch = l.kernel
+                    ELSE p.name IN ('linux-modules-' || l.kernel, 'linux-image-' || l.kernel, 'linux-image-unsigned-' || l.kernel) END AS runs,
+               CASE WHEN starts_with(p.name, 'linux-modules-') THEN 0 WHEN starts_with(p.name, 'linux-image-unsigned') THEN 1 ELSE 2 END AS rank
+        FROM place AS l JOIN packages AS p ON p.host = l.host
+        WHERE l.own_kernel AND l.kernel IS NOT NULL AND l.ecosystem IS NOT NULL
+              AND (regexp_matches(p.name, '^linux-(image(-unsigned)?|modules)-[0-9]')
+                   OR (p.manager = 'rpm' AND p.name IN ('kernel', 'kernel-core')))"""
+    ).fetchall()
+    run(
+        """INSERT INTO installed SELECT k.content, k.ecosystem, k.release, k.package, k.version, k.version_key, true,
+               (SELECT max(o.version_key) FROM kernels AS o WHERE o.content = k.content AND o.package = k.package)
+        FROM kernels AS k WHERE k.runs AND k.version_key IS NOT NULL
+        QUALIFY row_number() OVER (PARTITION BY k.content ORDER BY k.rank, k.package) = 1"""
+    ).fetchall()
+    find(run)
+    pro = ", ".join(f"'{tier}'" for tier in _PRO)
+    run(
+        f"""CREATE OR REPLACE TEMP TABLE verdict AS
+        SELECT ecosystem, release, package, version, version_key, cve, list(DISTINCT advisory ORDER BY advisory) AS advisories,
+               min(published) AS published, worst(severity) AS severity, bool_or(unparsed <> '' AND tier <> 'not-affected') AS odd,
+               bool_or(tier = 'not-affected') AS excused,
+               bool_or(tier = 'base' AND unparsed = '') AS base, bool_or(tier = 'base' AND inside) AS base_inside,
+               bool_or(tier = 'base' AND inside AND fixed IS NULL) AS base_open,
+               max_by(fixed, high_key) FILTER (tier = 'base' AND inside) AS base_fixed,
+               max(high_key) FILTER (tier = 'base' AND inside AND fixed IS NOT NULL) AS base_key,
+               bool_or(tier IN ({pro}) AND unparsed = '') AS pro, bool_or(tier IN ({pro}) AND inside) AS pro_inside,
+               max_by(fixed, high_key) FILTER (tier IN ({pro}) AND inside) AS pro_fixed,
+               max(high_key) FILTER (tier IN ({pro}) AND inside AND fixed IS NOT NULL) AS pro_key,
+               max(tier) FILTER (tier IN ({pro}) AND inside AND fixed IS NOT NULL) AS service
+        FROM hit GROUP BY ALL"""
+    ).fetchall()
+    return """
+        SELECT i.content, i.package, i.version, v.cve, i.kernel,
+               CASE WHEN v.excused THEN 'not-affected'
+                    WHEN v.odd THEN NULL
+                    WHEN i.kernel AND i.newest >= coalesce(v.base_key, v.pro_key) THEN 'fixed-not-active'
+                    WHEN i.kernel AND l.patched AND list_contains(l.fixes, v.cve) THEN 'livepatched'
+                    WHEN i.kernel AND l.ecosystem = 'ubuntu' AND (l.livepatch_read <> 'complete' OR l.unsure) THEN NULL
+                    WHEN v.base_fixed IS NOT NULL THEN 'open'
+                    WHEN v.pro_fixed IS NOT NULL AND (list_contains(l.services, v.service) OR l.services_read <> 'complete') THEN 'open'
+                    WHEN v.pro_fixed IS NOT NULL THEN 'needs-pro'
+                    ELSE 'no-fix' END,
+               CASE WHEN v.excused THEN 'Ubuntu says that this release is not affected'
+                    WHEN v.odd THEN 'its versions are not understood: look at it by hand'
+                    WHEN i.kernel AND i.newest >= coalesce(v.base_key, v.pro_key) THEN 'a kernel with the fix is installed: reboot'
+                    WHEN i.kernel AND l.patched AND list_contains(l.fixes, v.cve)
+                         THEN 'Livepatch ' || coalesce(l.patch_version, '') || ' closes it until the next boot'
+                    WHEN i.kernel AND l.ecosystem = 'ubuntu' AND (l.livepatch_read <> 'complete' OR l.unsure)
+                         THEN 'whether Livepatch closes it is not known'
+                    WHEN v.base_fixed IS NULL AND v.pro_fixed IS NOT NULL AND l.services_read <> 'complete'
+                         THEN 'whether Ubuntu Pro is enabled is not known'
+               END,
+               coalesce(v.severity, 'unknown'), coalesce(v.base_fixed, v.pro_fixed),
+               CASE WHEN v.base_fixed IS NOT NULL THEN 'updates' ELSE v.service END,
+               v.published, told(k.cve IS NOT NULL), k.since, round(1000 * chance(s.chance))::BIGINT, v.advisories
+        FROM installed AS i JOIN place AS l ON l.content = i.content
+        JOIN verdict AS v ON v.ecosystem = i.ecosystem AND v.release = i.release AND v.package = i.package AND v.version = i.version
+        LEFT JOIN known AS k ON k.cve = v.cve LEFT JOIN score AS s ON s.cve = v.cve
+        WHERE v.odd OR v.base_open IS NOT DISTINCT FROM true AND NOT (v.pro AND NOT coalesce(v.pro_inside, false))
+              OR v.base_fixed IS NOT NULL OR (NOT v.base AND v.pro_inside)"""
