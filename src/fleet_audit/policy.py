@@ -104,6 +104,15 @@ class EvidenceFile(BaseModel):
     ] = 7
 
 
+class AdvisoriesFile(BaseModel):
+    """How old advisories may be."""
+
+    model_config = _STRICT
+    maximum_days: Annotated[
+        int, Field(description="Days after which a source of advisories decides nothing", ge=1, le=3650, strict=True)
+    ] = 30
+
+
 def _plain_path(path: str) -> str:
     if not path.startswith("/") or "\0" in path or {"", ".", ".."} & set(path[1:].split("/")):
         raise ValueError("must be an absolute path without `.`, `..` and double or trailing slashes")
@@ -134,6 +143,7 @@ class PolicyFile(BaseModel):
     waivers: Annotated[list[WaiverFile], Field(description="What is wrong and accepted for a while", max_length=10_000)] = []
     data: Annotated[list[DataFile], Field(description="Folders of data, checkpoints and models", max_length=64)] = []
     peers: Annotated[list[PeerFile], Field(description="What must be the same on all hosts of a group", max_length=100)] = []
+    advisories: AdvisoriesFile = AdvisoriesFile()
     evidence: EvidenceFile = EvidenceFile()
     reference: ReferenceFile = ReferenceFile()
 
@@ -164,6 +174,8 @@ class Policy:
     exclude: tuple[ExclusionFile, ...] = ()
     waivers: tuple[WaiverFile, ...] = ()
     peers: tuple[PeerFile, ...] = ()
+    advisory_days: int = 30
+    """Days after which a source of advisories is too old."""
     evidence_days: int = 7
     """Days after which what was read of a host is stale."""
     reference_days: int = 120
@@ -225,13 +237,13 @@ def parse(data: bytes, path: Path) -> Policy:
     try:
         file = PolicyFile.model_validate(document.value if document.value is not None else {})
     except ValidationError as error:
-        models = (PolicyFile, GroupFile, DataFile, ExclusionFile, WaiverFile, PeerFile, EvidenceFile, ReferenceFile)
+        models = (PolicyFile, GroupFile, DataFile, ExclusionFile, WaiverFile, PeerFile, AdvisoriesFile, EvidenceFile, ReferenceFile)
         known = {name for model in models for name in model.model_fields}
         raise document.invalid(error, known) from None
     return Policy(
         file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
         tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
-        tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.evidence.maximum_days,
+        tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.advisories.maximum_days, file.evidence.maximum_days,
         file.reference.maximum_days, path,
         data.decode("utf-8", "replace"), document,
     )  # fmt: skip

@@ -50,6 +50,9 @@ profile: {profile}
 # peers:
 #   - {{table: packages, key: name, value: version, only: [openssl, openssh-server], groups: [train]}}
 
+# Days after which a source of advisories decides nothing any more.
+advisories: {{maximum_days: 30}}
+
 # Days after which what was read of a host decides nothing any more.
 evidence: {{maximum_days: 7}}
 

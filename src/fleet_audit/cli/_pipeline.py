@@ -136,6 +136,8 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
     import json
 
     from fleet_audit import extract, waivers
+    from fleet_audit.advisories import matching
+    from fleet_audit.advisories.database import Database
     from fleet_audit.evaluate import Evaluator
     from fleet_audit.facts import tables
     from fleet_audit.findings import FINDING_COLUMNS, RESULT_COLUMNS
@@ -148,6 +150,7 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
         draft.evidence.values(), roster, read, draft.store.objects,
         oldest=as_of.replace(tzinfo=UTC).timestamp() - policy.evidence_days * 86400, unasked=_unasked(roster, asked, policy),
     )  # fmt: skip
+    leant = matching.decide(facts, Database(draft.store.folder / "advisories"), as_of, policy.advisory_days)
     facts.save(draft.folder / "facts")
     facts.connection.close()
     done = Evaluator(
@@ -172,7 +175,12 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
         "exclusions": [{"check": e.check, "reason": e.reason} for e in policy.exclude if e.check not in {c.id for c in selection.checks}],
         "references": [
             {"name": n, "as_of": r.as_of.isoformat(), "stale": r.stale(as_of, policy.reference_days)} for n, r in leant_on.items()
+        ]
+        + [
+            {"name": f"advisories of {n}", "as_of": (e["as_of"] or e["taken_at"])[:10], "stale": e["stale"]}
+            for n, e in leant.get("sources", {}).items()
         ],
+        "advisories": leant,
     }
     rows = {name: reference.for_evaluator() for name, reference in leant_on.items()}
     for name, value in (("checks.json", texts), ("policy.json", said), ("references.json", rows)):
