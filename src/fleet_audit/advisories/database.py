@@ -55,6 +55,8 @@ class SourceEntry(BaseModel):
     """The newest time that its documents name, UTC."""
     taken_at: datetime
     """When it was imported or downloaded, UTC."""
+    checked_at: datetime | None = None
+    """When its server last said that this is the newest, UTC; None of what was imported."""
     origin: str
     documents: int
     withdrawn: int
@@ -63,8 +65,8 @@ class SourceEntry(BaseModel):
     """Ranges whose text was not understood."""
 
     def age_days(self, as_of: datetime) -> float:
-        """Days since it was current: by its own word, else since it was taken in."""
-        return (as_of - (self.as_of or self.taken_at)).total_seconds() / 86400
+        """Days since it was current: by its server's word, else by its own, else since it was taken in."""
+        return (as_of - (self.checked_at or self.as_of or self.taken_at)).total_seconds() / 86400
 
 
 class Manifest(BaseModel):
@@ -124,8 +126,11 @@ class Database:
             body = f"SELECT {listed} FROM read_parquet([{files}])" if files else f"SELECT {empty} LIMIT 0"
             connection.execute(f"CREATE OR REPLACE VIEW {prefix}{table} AS {body}").fetchall()
 
-    def take(self, paths: Iterable[Path], origin: str, told: Callable[[int], None] = lambda count: None) -> Imported:
-        """Read documents and put what they hold in the place of the sources that they belong to.
+    def take(
+        self, paths: Iterable[Path], origin: str, told: Callable[[int], None] = lambda count: None, *,
+        only: str | None = None, checked_at: datetime | None = None,
+    ) -> Imported:  # fmt: skip
+        """Read documents and put what they hold in the place of the sources that they belong to, or of `only` one.
 
         Of each source that anything was read of, what was there before is replaced. Raises `FleetAuditError` if nothing was read.
         """
@@ -145,12 +150,19 @@ class Database:
                         done.refused.append((name, str(refused)))
                 if number % 500 == 499:
                     told(number + 1)
-            done.sources = builder.finish(origin)
+            done.sources = {
+                name: entry.model_copy(update={"checked_at": checked_at})
+                for name, entry in builder.finish(origin).items() if only in (None, name)
+            }  # fmt: skip
             if not done.sources:
                 why = f": {done.refused[0][0]}: {done.refused[0][1]}" if done.refused else ": there is no document"
                 raise FleetAuditError(f"nothing was read{why}")
             self._replace(done.sources)
         return done
+
+    def checked(self, source: str, now: datetime) -> None:
+        """Note that a source is still the newest one."""
+        self._replace({source: self.manifest().sources[source].model_copy(update={"checked_at": now})})
 
     def _replace(self, sources: Mapping[str, SourceEntry]) -> None:
         """Put sources in the place of those of their names, and remove what nobody names any more."""
@@ -167,7 +179,7 @@ class Database:
             path.rename(self.folder / MANIFEST)
             kept = {s.folder for s in new.sources.values()} | set(new.before)
             for folder in self.folder.iterdir():
-                if folder.is_dir() and folder.name not in kept and not folder.name.startswith("."):
+                if folder.is_dir() and folder.name not in kept and folder.name != "downloads" and not folder.name.startswith("."):
                     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -71,6 +71,57 @@ def import_(paths: tuple[Path, ...], store_folder: Path | None, output_format: s
 
 
 @command.command()
+@click.option("--source", "sources", multiple=True, metavar="NAME", help="Only this source; may be repeated. [default: all]")
+@click.option("--url", "urls", multiple=True, metavar="NAME=URL", help="Where a source is had from, such as a mirror; may be repeated.")
+@options.store
+@options.form
+@options.verbosity
+def update(
+    sources: tuple[str, ...], urls: tuple[str, ...], store_folder: Path | None, output_format: str, *, quiet: bool, verbose: bool
+) -> int:
+    """Download what has changed since the last time; proxies are those of the environment.
+
+    Exit status: 0 all is current, 3 some sources could not be updated and what was there stays in use, 2 none could.
+    """
+    import sys
+
+    from fleet_audit.advisories import update as updating
+    from fleet_audit.advisories.database import as_json
+    from fleet_audit.model import FleetAuditError, did_you_mean
+    from fleet_audit.report.text import clean
+
+    given = dict(updating.URLS)
+    for text in urls:
+        name, equals, url = text.partition("=")
+        if not equals or name not in given or not url.startswith(("http://", "https://")):
+            raise FleetAuditError(f"--url {text!r}: write it as NAME=URL, with a NAME of {', '.join(given)}")
+        given[name] = url
+    for name in sources:
+        if name not in given:
+            raise FleetAuditError(f"--source: there is no source {name!r}{did_you_mean(name, given)}")
+    live = not quiet and sys.stderr.isatty()
+
+    def told(source: str, so_far: int, total: int | None) -> None:
+        if live:
+            whole = f" of {total / 1e6:,.0f}" if total else ""
+            click.echo(f"\r\033[K{source}: {so_far / 1e6:,.0f}{whole} MB", nl=False, err=True)
+
+    done = updating.update(_database(store_folder), sources or given, given, told)
+    if live:
+        click.echo("\r\033[K", nl=False, err=True)
+    if output_format == "json":
+        click.echo(as_json([updating.as_dict(entry) for entry in done]))
+    for entry in done if output_format != "json" and not quiet else ():
+        refused = f", {entry.imported.refused_count} documents refused" if entry.imported and entry.imported.refused_count else ""
+        said = f"not updated: {clean(entry.problem, 400)}" if entry.problem else f"updated{refused}" if entry.changed else "unchanged"
+        click.echo(f"{entry.source}: {said}", err=bool(entry.problem))
+        for document, reason in entry.imported.refused if verbose and entry.imported else ():
+            click.echo(f"  refused: {clean(document, 300)}: {clean(reason, 300)}", err=True)
+    failed = sum(bool(entry.problem) for entry in done)
+    return 0 if not failed else 2 if failed == len(done) else 3
+
+
+@command.command()
 @options.store
 @options.form
 def status(store_folder: Path | None, output_format: str) -> int:
@@ -86,7 +137,7 @@ def status(store_folder: Path | None, output_format: str) -> int:
         click.echo(as_json({"id": manifest.id if manifest.sources else None, "sources": entries}))
         return 0
     if not manifest.sources:
-        click.echo("no advisories yet: `fleet-audit advisories import FILE|DIR` takes them in")
+        click.echo("no advisories yet: `fleet-audit advisories import FILE|DIR` takes them in, `update` downloads them")
         return 0
     click.echo(f"data set {manifest.id}")
     for name, title in SOURCES.items():

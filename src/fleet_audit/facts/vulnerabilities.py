@@ -80,7 +80,9 @@ class NvidiaVulnerability:
 
 def _undecided(evidence: Bundle) -> Iterable[Vulnerability]:
     """The evidence of one host alone says nothing of vulnerabilities."""
-    raise Unread("no advisories in the store: `fleet-audit advisories import` takes them in, and `fleet-audit evaluate` decides again")
+    raise Unread(
+        "no advisories in the store: `fleet-audit advisories update` or `import` takes them in, and `fleet-audit evaluate` decides again"
+    )
 
 
 def _sources(*tables: tuple[object, str]) -> tuple[Source, ...]:
