@@ -115,8 +115,8 @@ def _download(
                     continue
                 if response.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
                     raise FleetAuditError(f"{url}: the server says {response.status_code} {response.reason_phrase}")
-                _keep(response, part, size if response.status_code == httpx.codes.PARTIAL_CONTENT else 0, url, told)
                 validators = {name: response.headers[name] for name in ("etag", "last-modified") if name in response.headers}
+                _keep(response, part, size if response.status_code == httpx.codes.PARTIAL_CONTENT else 0, url, told)
             part.rename(path)
             return validators
         except httpx.TransportError as error:
