@@ -91,3 +91,9 @@ def test_an_old_run_is_decided_again_with_newer_advisories(fleet_audit: Cli, inv
     assert {r["name"] for r in report["reference_tables"]} == {"advisories of kev", "advisories of ubuntu"}
     again = fleet_audit("query", "SELECT package, state FROM vulnerabilities", "--store", tmp_path / "store", "--format", "json")
     assert json.loads(again.stdout) == [{"package": "sudo", "state": "open"}]
+    listed = fleet_audit("vulnerabilities", "--store", tmp_path / "store")
+    assert "1. update sudo on n: 1 vulnerability, 1 known to be exploited, 1 high\n     CVE-2026-0001\n" in listed.stdout, listed.stdout
+    assert json.loads(fleet_audit("vulnerabilities", "--store", tmp_path / "store", "--format", "json").stdout)["actions"][0]["hosts"] == [
+        "n"
+    ]
+    assert fleet_audit("vulnerabilities", "--store", tmp_path / "store", "--host", "x").returncode == 2
