@@ -127,7 +127,7 @@ def _gaps(run: Any, name: str, manifest: Manifest, old: Mapping[str, float], max
 
     def source(name: str) -> tuple[Coverage, str] | None:
         if name not in manifest.sources:
-            return Coverage.NONE, f"no advisories of {name} in the store: `fleet-audit advisories import` takes them in"
+            return Coverage.NONE, f"no advisories of {name} in the store: `fleet-audit advisories update` downloads them"
         if name in old:
             return Coverage.NONE, f"the advisories of {name} are {old[name]:.0f} days old, more than {maximum_days}"
         return None

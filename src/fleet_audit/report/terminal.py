@@ -104,11 +104,7 @@ def _accepted(report: Report) -> str:
     lines += [f"  Left out {e.check}: {_fit(e.reason, WIDTH - 14 - len(e.check))}" for e in report.exclusions[:SHOWN]]
     if len(report.exclusions) > SHOWN:
         lines.append(f"           and {len(report.exclusions) - SHOWN} more, in the report")
-    lines += [
-        f"  The reference table {clean(r.name)} of {clean(r.as_of)} is too old: what leans on it is unknown"
-        for r in report.references
-        if r.stale
-    ]
+    lines += [f"  Too old: {clean(r.name)} of {clean(r.as_of)}; what leans on it is unknown" for r in report.references if r.stale]
     return "\n".join(lines)
 
 
