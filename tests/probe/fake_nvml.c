@@ -34,3 +34,7 @@ int nvmlDeviceGetName(void *handle, char *text, unsigned int size) {
     return 0;
 }
 int nvmlDeviceGetVbiosVersion(void *handle, char *text, unsigned int size) { strncpy(text, "96.00", size); return 0; }
+int nvmlDeviceValidateInforom(void *handle) {
+    if (is("slow flash")) sleep(2);
+    return handle == (void *)2 ? 14 : 0;
+}

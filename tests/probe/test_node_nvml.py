@@ -54,6 +54,18 @@ def test_gpus_give_a_row_for_each_call_and_functions_that_are_missing_an_error(f
     assert [value(rows, "uuid", n) for n in (0, 1)] == ["GPU-1", "GPU-2"] and value(rows, "ecc", 0) == 13
 
 
+def test_inforom_is_validated_after_everything_else(fake: Fake) -> None:
+    _, rows = read()
+    assert [row["name"] for row in rows[-3:]] == ["inforom_valid", "inforom_valid", "end"]
+    assert (rows[-3], rows[-2]["error"]) == ({"index": 0, "name": "inforom_valid", "scope": "gpu", "value": None}, 14)
+
+
+def test_slow_flash_is_not_waited_for_on_every_gpu(fake: Fake) -> None:
+    fake("slow flash")
+    asked, rows = read()
+    assert asked.status("nv") == "ok" and [row.get("index") for row in rows if row["name"] == "inforom_valid"] == [0]
+
+
 def test_library_that_is_not_there_is_an_error_of_init_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, rows = read()
     if "value" in rows[0]:
