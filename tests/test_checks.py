@@ -219,3 +219,27 @@ def test_a_fleet_query_says_how_many_hosts_it_compares(tmp_path: Path) -> None:
     with pytest.raises(FleetAuditError, match="by `covered`"):
         make_check(tmp_path, scope="fleet", query="SELECT host, name AS subject, count(*) OVER () > 1 AS pass, name AS reason FROM packages",
                    examples=[{"hosts": {"a": {"result": "pass"}}}, {"hosts": {"a": {"result": "unknown"}}}])  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "name", "value", "words"), [
+    ("severe-vulnerabilities-closed-in-time", "severities", ["critical", "High"], "holds 'High'; did you mean 'high'"),
+    ("severe-vulnerabilities-closed-in-time", "severities", [], "must not be empty"),
+    ("severe-vulnerabilities-closed-in-time", "maximum_days", -1, "at least 0"),
+    ("kernel-release-uniform", "minimum_percent", 50, "at least 51"), ("kernel-release-uniform", "minimum_percent", 101, "at most 100"),
+    ("kernel-release-uniform", "minimum_hosts", 1, "at least 2"), ("gpu-mig-as-declared", "mode", "On", "it may hold '', 'on', 'off'"),
+    ("severe-vulnerabilities-closed-in-time", "severities", ["critical"], ""), ("gpu-mig-as-declared", "mode", "off", ""),
+    ("listeners-allowed", "allowed", [], ""),
+])  # fmt: skip
+def test_a_parameter_takes_what_has_a_meaning(check: str, name: str, value: object, words: str) -> None:
+    problem = checkfile.unfit(checks.load(tables=tables()).named(check), name, value)
+    assert words in problem and bool(words) == bool(problem)
+
+
+@pytest.mark.parametrize(("fields", "words"), [
+    ({"bounds": {"other": {"least": 1}}}, "bounds.other is no parameter"), ({"bounds": {"least": ["b"]}}, "params.least holds 'a'"),
+    ({"bounds": {"least": {"many": 1}}}, "bounds"),
+])  # fmt: skip
+def test_bounds_of_a_check_file(tmp_path: Path, fields: dict[str, object], words: str) -> None:
+    query = "SELECT host, id AS subject, id = $least AS pass, id AS reason FROM os"
+    with pytest.raises(FleetAuditError, match=words):
+        make_check(tmp_path / "os", query=query, params={"least": "a"}, **fields)

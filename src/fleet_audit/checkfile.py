@@ -46,6 +46,21 @@ class Remediation(BaseModel):
     disruption: Literal["none", "service-restart", "reboot", "drain"]
 
 
+class Bounds(BaseModel):
+    """What a number may be."""
+
+    model_config = _STRICT
+    least: int | float | None = None
+    most: int | float | None = None
+
+    def problem(self, value: object) -> str:
+        """Why a number is none that may be; empty if it may."""
+        if type(value) not in (int, float):
+            return ""
+        low, high = self.least is not None and value < self.least, self.most is not None and value > self.most  # type: ignore[operator]
+        return f"must be {f'at least {self.least}' if low else f'at most {self.most}'}" if low or high else ""
+
+
 class Definition(BaseModel):
     """A check without its examples: all that a run needs of it."""
 
@@ -63,6 +78,9 @@ class Definition(BaseModel):
     controls: Annotated[dict[str, list[str]], Field(description="Framework -> numbers")] = {}
     profiles: Annotated[list[str], Field(description="The smallest profiles that select it")]
     params: Annotated[dict[str, Parameter], Field(description="Name -> default, which gives the type; $name in SQL")] = {}
+    bounds: Annotated[
+        dict[str, Bounds | list[str]], Field(description="Parameter -> least and most of a number, or all texts that it may hold")
+    ] = {}
     applies: Annotated[Text | None, Field(description="SELECT host, <boolean> AS applies; left out: it applies everywhere")] = None
     query: Annotated[Text, Field(description="SELECT host, <text> AS subject, <boolean> AS pass, <text> AS reason")]
     none: Annotated[Literal["pass", "fail", "unknown"], Field(description="The result of an applicable host without a row")]
@@ -78,6 +96,11 @@ class Definition(BaseModel):
         for name in self.params:
             if name in BUILT_IN or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"params.{name} is no name for a parameter")
+        for name in self.bounds:
+            if name not in self.params:
+                raise ValueError(f"bounds.{name} is no parameter")
+            if problem := out_of_bounds(self, name, self.params[name]):
+                raise ValueError(f"params.{name} {problem}")
         return self
 
 
@@ -165,9 +188,20 @@ def unfit(check: Check, name: str, value: object) -> str:
     if name not in check.file.params:
         known = ", ".join(sorted(check.file.params)) or "none"
         return f"{check.id} has no parameter {name!r}{did_you_mean(name, check.file.params, f'; it has {known}')}"
-    if name == "minimum_percent" and isinstance(value, int) and not 50 < value <= 100:
-        return "must be from 51 to 100: what fewer hosts have is no majority"
-    return parameter_problem(check.file.params[name], value)
+    return parameter_problem(check.file.params[name], value) or out_of_bounds(check.file, name, value)
+
+
+def out_of_bounds(file: Definition, name: str, value: object) -> str:
+    """Why a value of the right type is none that the parameter may have; empty if it is one. A number is not negative unless it is said."""
+    bounds = file.bounds.get(name, Bounds(least=0))
+    if isinstance(bounds, Bounds):
+        return bounds.problem(value)
+    texts = value if isinstance(value, list) else [value]
+    wrong = next((text for text in texts if text not in bounds), None)
+    known = f"; it may hold {', '.join(map(repr, bounds))}"
+    if wrong is not None:
+        return f"holds {wrong!r}{did_you_mean(str(wrong), bounds, known)}"
+    return "" if texts else f"must not be empty{known}"
 
 
 def no_version(check: Check, name: str, value: object) -> str:

@@ -56,18 +56,23 @@ class Library:
 
     def select(self, profile: str, only: Sequence[str] = ()) -> list[Check]:
         """The checks of a profile, or those named, by id. Raises `FleetAuditError` for unknown names."""
-        if only:
-            return sorted((self.named(name) for name in only), key=lambda c: c.id)
         if profile not in self.profiles:
             known = f"; known are {', '.join(sorted(self.profiles))}"
             raise FleetAuditError(f"no profile is named {profile!r}{did_you_mean(profile, self.profiles, known)}")
+        if only:
+            return sorted((self.named(name) for name in only), key=lambda c: c.id)
+        return sorted((self.checks[i] for i in self._reached(profile) - self.left_out(profile).keys()), key=lambda c: c.id)
+
+    def _reached(self, profile: str) -> set[CheckId]:
         family = _ancestors(self.profiles, profile)
         chosen = {c.id for c in self.checks.values() if family & set(c.file.profiles)}
-        for name in family:
-            chosen |= {self.named(i).id for i in self.profiles[name].include}
-        for name in family:
-            chosen -= {self.named(i).id for i in self.profiles[name].exclude}
-        return sorted((self.checks[i] for i in chosen), key=lambda c: c.id)
+        return chosen.union(*({self.named(i).id for i in self.profiles[name].include} for name in family))
+
+    def left_out(self, profile: str) -> dict[CheckId, str]:
+        """The checks that would be in a profile but for an `exclude`, and the profile that has it."""
+        found = {self.named(i).id: name for name in sorted(_ancestors(self.profiles, profile)) for i in self.profiles[name].exclude}
+        reached = self._reached(profile)
+        return {check: name for check, name in sorted(found.items()) if check in reached}
 
     def extended(self, checks: Iterable[Check]) -> Library:
         """With more checks, as a policy asks for them."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fleet_audit import sql
-from fleet_audit.checkfile import BUILT_IN, Check, Definition, Parameter, sql_type
+from fleet_audit.checkfile import BUILT_IN, Bounds, Check, Definition, Parameter, sql_type
 from fleet_audit.facts.base import Table
 from fleet_audit.model import CheckId, did_you_mean
 from fleet_audit.policy import PeerFile, Policy
@@ -81,6 +81,7 @@ def checks(policy: Policy, tables: Mapping[str, Table]) -> list[Check]:
 def _check(entry: PeerFile, path: Path) -> Check:
     item = f"t.{entry.key}::VARCHAR" if entry.key else f"'{entry.value}'"
     params: dict[str, Parameter] = {"groups": list(entry.groups), "only": list(entry.only), "minimum_hosts": 5, "minimum_percent": 60}
+    bounds: dict[str, Bounds | list[str]] = {"minimum_hosts": Bounds(least=2), "minimum_percent": Bounds(least=51, most=100)}
     types = {name: sql_type(default) for name, default in params.items()} | BUILT_IN
     query, applies = QUERY.format(table=entry.table, value=entry.value, item=item), APPLIES
     id_ = f"peers-{entry.name or f'{entry.table}-{entry.value}'}".replace("_", "-")
@@ -90,7 +91,7 @@ def _check(entry: PeerFile, path: Path) -> Check:
         rationale="A node that differs from its peers missed a change, or was changed by somebody.",
         unknown="The group has too few hosts, or too few of them were read or agree for a majority.",
         fix="Find out why the node differs, and bring it to what its group has.", controls={"nist-800-53": ["CM-2", "CM-6"]}, profiles=[],
-        params=params, applies=applies, query=query, none="unknown",
+        params=params, bounds=bounds, applies=applies, query=query, none="unknown",
         none_because="Nothing of the group was compared", learn={}, remediation=None,
         references=[f"peers: in {path.name}"],
     )  # fmt: skip

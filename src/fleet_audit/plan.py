@@ -51,18 +51,23 @@ def make(
                 wanted.add(other)
                 todo.append(other)
     hosts = inventory.hosts
-    roster = Roster({h.name: h.groups for h in hosts}, {h.name: h.expected for h in hosts}, inventory.others)
     data = {host.name: policy.folders(host.name) for host in hosts}
-    return Plan(hosts, checks, tuple(sorted(names)), tuple(sorted(wanted)), data, roster)
+    return Plan(hosts, checks, tuple(sorted(names)), tuple(sorted(wanted)), data, roster(inventory))
 
 
-def nowhere(policy: Policy, inventory: Inventory) -> list[str]:
+def roster(inventory: Inventory) -> Roster:
+    """Who belongs to the fleet by this inventory."""
+    hosts = inventory.hosts
+    return Roster({h.name: h.groups for h in hosts}, {h.name: h.expected for h in hosts}, inventory.others)
+
+
+def nowhere(policy: Policy, roster: Roster) -> list[str]:
     """What the policy names and the inventory lacks, where it then has no effect.
 
     Raises `FleetAuditError` where hosts would go unexamined for it: a host that is to read a folder, a group whose
     hosts are to be compared.
     """
-    names = {host.name: host.groups for host in inventory.hosts} | dict(inventory.others)
+    names = {**roster.groups, **roster.others}
     groups = {group for found in names.values() for group in found}
     for number, folder in enumerate(policy.data):
         if folder.on is not None and folder.on not in names:

@@ -6,7 +6,8 @@ A waiver changes no result. It marks findings, which are then counted apart and 
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -35,7 +36,9 @@ class Waiver:
     soon: bool
     """It ends within 30 days."""
     accepted: int = 0
-    """Findings that it accepts; of one that has not expired, 0 means that it is not used."""
+    """Findings that it accepts."""
+    idle: str = ""
+    """Why it accepts nothing, though it has not expired."""
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -48,11 +51,14 @@ class Waiver:
     def covers(self, finding: Finding, groups: Sequence[str]) -> bool:
         """Whether it accepts a failing finding of a host of these groups."""
         return (
-            not self.expired and finding.outcome is Outcome.FAIL and finding.check == self.check
-            and (not self.hosts or finding.host in self._names or any(fits(pattern, finding.host) for pattern in self._patterns))
-            and (not self.groups or any(group in groups for group in self.groups))
+            not self.expired and finding.outcome is Outcome.FAIL and finding.check == self.check and self.reaches(finding.host, groups)
             and (self.subject is None or fits(self.subject, finding.subject))
         )  # fmt: skip
+
+    def reaches(self, host: HostName, groups: Sequence[str]) -> bool:
+        """Whether a host of these groups is in its scope."""
+        named = not self.hosts or host in self._names or any(fits(pattern, host) for pattern in self._patterns)
+        return named and (not self.groups or any(group in groups for group in self.groups))
 
 
 def at(files: Iterable[WaiverFile], as_of: datetime) -> list[Waiver]:
@@ -68,19 +74,23 @@ def at(files: Iterable[WaiverFile], as_of: datetime) -> list[Waiver]:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Whether a text fits a pattern in which `*` and `?` alone have a meaning. Takes at most the product of both lengths."""
+    """Whether a text fits a pattern in which `*` and `?` alone have a meaning; `\\*` and `\\?` are these characters themselves.
+
+    Takes at most the product of both lengths.
+    """
+    parts = re.findall(r"\\[*?]|.", pattern, re.DOTALL)
     at, place, star, kept = 0, 0, -1, 0
     while place < len(text):
-        if at < len(pattern) and pattern[at] == "*":
+        if at < len(parts) and parts[at] == "*":
             star, kept, at = at, place, at + 1
-        elif at < len(pattern) and pattern[at] in ("?", text[place]):
+        elif at < len(parts) and (parts[at] == "?" or parts[at][-1] == text[place]):
             at, place = at + 1, place + 1
         elif star >= 0:  # the last star takes one character more
             kept, at = kept + 1, star + 1
             place = kept
         else:
             return False
-    return pattern[at:].strip("*") == ""
+    return all(part == "*" for part in parts[at:])
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,7 @@ def mark(
     waivers: Sequence[Waiver], results: Iterable[Result], findings: Iterable[Finding], groups: Mapping[HostName, Sequence[str]]
 ) -> Marked:
     """Give each finding the first waiver that accepts it. A result is waived if all that failed is accepted."""
+    results = list(results)
     named: dict[tuple[str, str], list[int]] = {}  # waivers of one host, of which a site may have thousands
     wider: dict[str, list[int]] = {}
     for number, waiver in enumerate(waivers):
@@ -107,12 +118,15 @@ def mark(
     checks = {waiver.check for waiver in waivers}
     counts: Counter[int] = Counter()
     accepted: dict[tuple[str, str], list[int | None]] = {}
+    shadowed: set[int] = set()
     marked = []
     for finding in findings:
         numbers = sorted({*named.get((finding.check, finding.host), ()), *wider.get(finding.check, ())}) if finding.check in checks else ()
-        hit = next((n for n in numbers if waivers[n].covers(finding, groups.get(finding.host, ()))), None)
+        hits = [n for n in numbers if waivers[n].covers(finding, groups.get(finding.host, ()))]
+        hit = hits[0] if hits else None
         if hit is not None:
             counts[hit] += 1
+            shadowed.update(hits[1:])
         if finding.outcome is Outcome.FAIL and finding.check in checks:
             accepted.setdefault((finding.check, finding.host), []).append(hit)
         marked.append(finding if hit is None else replace(finding, waiver=hit))
@@ -123,7 +137,26 @@ def mark(
         whole = result.failed <= len(hits) or any(hit is not None and waivers[hit].subject is None for hit in hits)
         return result.outcome is Outcome.FAIL and bool(hits) and listed and whole  # not all findings of a result are kept
 
+    of_check: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        if result.check in checks:
+            of_check[result.check].append(result)
+
+    def idle(number: int, waiver: Waiver) -> str:
+        if waiver.expired or counts[number]:
+            return ""
+        if not (found := of_check[waiver.check]):
+            return "its check was not run"
+        reached = [r for r in found if waiver.reaches(r.host, groups.get(r.host, ()))]
+        if not reached:
+            return "no host of the run is in its scope"
+        if number in shadowed:
+            return "another waiver before it accepts the same"
+        if dark := sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) or r.undetermined > 0 for r in reached):
+            return f"{dark} of the {len(reached)} results in its scope are not known"
+        return "nothing in its scope fails"
+
     return Marked(
-        tuple(replace(waiver, accepted=counts[number]) for number, waiver in enumerate(waivers)),
+        tuple(replace(waiver, accepted=counts[number], idle=idle(number, waiver)) for number, waiver in enumerate(waivers)),
         tuple(replace(r, waived=True) if r.check in checks and waived(r) else r for r in results), tuple(marked),
     )  # fmt: skip

@@ -23,7 +23,7 @@ def plan(inventory: str | None, checks: Sequence[Check], policy: Policy, given: 
     from fleet_audit.facts import sources, tables
 
     found = _pipeline.read(inventory, given)
-    for note in planning.nowhere(policy, found):
+    for note in planning.nowhere(policy, planning.roster(found)):
         click.echo(f"{policy.path}: {note}", err=True)
     return planning.make(found, checks, tables(), sources(), policy, everything=everything)
 

@@ -56,7 +56,7 @@ judging = several(
     click.option("--fail-on", type=click.Choice(["critical", "high", "medium", "low", "info"]), default="high", show_default=True,
                  help="Exit with 1 on an open failure of this severity or above."),
     click.option("--max-unknown", default="0", show_default=True, metavar="N|P%|any",
-                 help="Exit with 3 if more results than this are not known."),
+                 help="Exit with 3 if more results than this, of checks at that severity or above, are not known."),
 )  # fmt: skip
 reports = several(
     click.option("-f", "--format", "formats", multiple=True, metavar="NAME",

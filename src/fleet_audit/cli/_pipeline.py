@@ -26,12 +26,17 @@ class Selection:
     policy: Policy
     profile: str
     checks: tuple[Check, ...]
+    folders: tuple[Path, ...]
+    """Of a site's own checks."""
+    asked: Mapping[str, Any]
+    """What the command line chose rather than the policy: a profile (or None) and ids of checks."""
 
     def inputs(self) -> dict[str, Any]:
-        """What a run keeps of it."""
+        """What a run keeps of it, so that it can be decided again."""
         return {
             "profile": self.profile, "policy": self.policy.text,
             "policy_file": str(self.policy.path) if self.policy.path else None, "checks": [c.id for c in self.checks],
+            "check_folders": [str(folder.absolute()) for folder in self.folders], "asked": dict(self.asked),
         }  # fmt: skip
 
 
@@ -54,7 +59,7 @@ def select(chosen: Policy, profile: str | None, only: Sequence[str], folders: Se
     selected = tuple(picked[id_] for id_ in sorted(picked) if only or id_ not in gone)
     if not selected:
         raise FleetAuditError(f"the profile {name!r} selects no check")
-    return Selection(library, chosen, name, selected)
+    return Selection(library, chosen, name, selected, tuple(folders), {"profile": profile, "checks": list(only)})
 
 
 def resolved(chosen: Policy, library: Library) -> Policy:
@@ -172,7 +177,7 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
     leant_on = {name: library.references[name] for name in sorted({name for check in selection.checks for name in check.references})}
     said = {
         "waivers": [dataclasses.asdict(waiver) for waiver in marked.waivers],
-        "exclusions": [{"check": e.check, "reason": e.reason} for e in policy.exclude if e.check not in {c.id for c in selection.checks}],
+        "exclusions": _exclusions(selection),
         "references": [
             {"name": n, "as_of": r.as_of.isoformat(), "stale": r.stale(as_of, policy.reference_days)} for n, r in leant_on.items()
         ]
@@ -185,6 +190,16 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
     rows = {name: reference.for_evaluator() for name, reference in leant_on.items()}
     for name, value in (("checks.json", texts), ("policy.json", said), ("references.json", rows)):
         (draft.folder / name).write_text(json.dumps(value, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+
+
+def _exclusions(selection: Selection) -> list[dict[str, str]]:
+    """The checks that the policy or the profile leaves out, and why."""
+    run = {c.id for c in selection.checks}
+    found: dict[str, str] = {
+        check: f"the profile {name} leaves it out" for check, name in selection.library.left_out(selection.profile).items()
+    }
+    found |= {exclusion.check: exclusion.reason for exclusion in selection.policy.exclude}
+    return [{"check": check, "reason": reason} for check, reason in found.items() if check not in run]
 
 
 def _unasked(roster: Roster, asked: Policy | None, policy: Policy) -> dict[str, str]:

@@ -56,5 +56,7 @@ def verdict(report: Report, fail_on: Severity, allowed: Allowance) -> tuple[int,
         part = share(100 * unknown / len(expected)) if expected else "all"
         return 3, f"{count(unknown, 'result')} not known at or above --fail-on {fail_on} ({part}){hosts}, beyond --max-unknown"
     rest = f"; {number(unknown)} not known are within --max-unknown" if unknown else ""
+    lower = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) for r in report.results if severity[r.check].rank > fail_on.rank)
+    rest += f"; {number(lower)} not known below it" if lower else ""
     none = f"no failure but {number(waived)} that waivers accept" if waived else "no failure"
     return 0, f"{none} at or above --fail-on {fail_on}{rest}"

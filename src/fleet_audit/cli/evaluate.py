@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,10 @@ from fleet_audit.cli import _options as options
 def command(run: str, **given: Any) -> int:
     """Decide RUN's evidence again, with this version, and keep it as a new run, with a report.
 
-    Policy, profile and checks are those of RUN unless others are given. Ages are measured at --as-of, by
-    default when the evidence was collected.
+    Policy, profile and checks, a site's own among them, are those of RUN unless others are given. Ages are measured
+    at --as-of, by default when the evidence was collected.
     """
-    from fleet_audit import policy
+    from fleet_audit import plan, policy
     from fleet_audit.cli import _pipeline, _reports, _verdict
     from fleet_audit.cli.run import finish
     from fleet_audit.findings import load
@@ -40,24 +42,33 @@ def command(run: str, **given: Any) -> int:
     inputs = old.file.inputs
     kept = policy.parse(str(inputs.get("policy") or "").encode(), Path(inputs.get("policy_file") or f"policy of run {old.file.id}"))
     chosen = policy.find(given["policy_file"], None) if given["policy_file"] else kept
-    only = given["only"] or (() if given["profile"] or given["policy_file"] else inputs.get("checks") or ())
+    then: dict[str, Any] = inputs.get("asked") or {}
+    asked: dict[str, Any] = {
+        "profile": given["profile"] or then.get("profile"),
+        "checks": list(given["only"]) or ([] if given["profile"] else then.get("checks") or []),
+    }
+    again = not (given["profile"] or given["policy_file"] or given["check_folders"])
+    only: Sequence[str] = given["only"] or (inputs.get("checks") or () if again else asked["checks"])
+    profile = asked["profile"] or (None if given["policy_file"] else inputs.get("profile"))
+    folders = given["check_folders"] or [Path(folder) for folder in inputs.get("check_folders") or ()]
     try:
-        selection = _pipeline.select(
-            chosen, given["profile"] or (chosen.profile if given["policy_file"] else inputs.get("profile")), only, given["check_folders"]
-        )
+        selection = _pipeline.select(chosen, profile, only, folders)
     except FleetAuditError as error:
-        hint = "" if given["check_folders"] else "; if it was one of your own, name its folder with --checks"
-        raise FleetAuditError(f"{error}{hint if 'no check is named' in str(error) else ''}") from None
+        own = bool(re.search("no (check|profile) is named|no such folder of checks", str(error))) and not given["check_folders"]
+        hint = f"; if it was one of your own when run {old.file.id} was made, name its folder with --checks" if own else ""
+        raise FleetAuditError(f"{error}{hint}") from None
     moment = _pipeline.moment(given["as_of"]) if given["as_of"] else old.file.as_of
     kept_evidence = list(old.evidence())
     began = min((e.started_at for e in kept_evidence if e.transport != "archive"), default=0.0)
     if given["as_of"] and moment.replace(tzinfo=UTC).timestamp() < began - 1:
         raise FleetAuditError(f"--as-of {given['as_of']}: the evidence of run {old.file.id} is newer than that, so no age could be told")
     draft = store.begin(
-        {**selection.inputs(), "inventory": inventory}, old.file.program, old.file.sources, evidence_of=old.file.evidence_of
+        {**selection.inputs(), "inventory": inventory, "asked": asked}, old.file.program, old.file.sources, evidence_of=old.file.evidence_of
     )
     hosts = old.file.hosts
     roster = Roster({name: h.groups for name, h in hosts.items()}, {name: h.expected for name, h in hosts.items()}, old.file.others)
+    for note in plan.nowhere(selection.policy, roster) if given["policy_file"] else ():
+        click.echo(f"{selection.policy.path}: {note}", err=True)
     try:
         for evidence in kept_evidence:
             draft.add(evidence)

@@ -51,7 +51,7 @@ def group() -> None:
     `fleet-audit run inventory.ini` reads every node once, decides the checks and writes a report.
 
     Exit status: 0 nothing open, 1 failures at or above --fail-on, 2 usage or configuration, 3 results
-    not known beyond --max-unknown, 4 our own failure, 130 interrupted.
+    not known there beyond --max-unknown, 4 our own failure, 130 interrupted.
     """
 
 

@@ -84,7 +84,7 @@ def check(inventory: str | None, **given: Any) -> int:
         if waiver.check not in {c.id for c in selection.checks}:
             notes.append(f"waivers.{number}: {waiver.check} is not selected by the profile {selection.profile!r}")
     if inventory is not None:
-        notes += plan.nowhere(chosen, load(inventory))
+        notes += plan.nowhere(chosen, plan.roster(load(inventory)))
     for note in notes:
         click.echo(f"{chosen.path or 'policy'}: {note}")
     where = str(chosen.path) if chosen.path else "no policy file, so the default"

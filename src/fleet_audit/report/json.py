@@ -27,7 +27,8 @@ def document(report: Report) -> dict[str, Any]:
         },
         "waivers": [
             {"check": w.check, "owner": w.owner, "reason": w.reason, "expires": w.expires, "hosts": list(w.hosts), "groups": list(w.groups),
-             "subject": w.subject, "expired": w.expired, "expires_soon": w.soon, "accepted": w.accepted} for w in report.waivers
+             "subject": w.subject, "expired": w.expired, "expires_soon": w.soon, "accepted": w.accepted,
+             "idle": w.idle} for w in report.waivers
         ],
         "exclusions": [{"check": e.check, "reason": e.reason} for e in report.exclusions],
         "reference_tables": [{"name": r.name, "as_of": r.as_of, "stale": r.stale} for r in report.references],

@@ -48,6 +48,7 @@ SCHEMA: dict[str, Any] = {
         waivers=_list(
             check=_TEXT, owner=_TEXT, reason=_TEXT, expires=_TEXT, hosts=_TEXTS, groups=_TEXTS, subject=_MAYBE, expired={"type": "boolean"},
             expires_soon={"type": "boolean"}, accepted={**_COUNT, "description": "Findings that it accepts"},
+            idle={**_TEXT, "description": "Why it accepts nothing, though it has not expired; else empty"},
         ),
         exclusions=_list(check=_TEXT, reason=_TEXT),
         reference_tables=_list(name=_TEXT, as_of=_TEXT, stale={"type": "boolean"}),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import statistics
+from datetime import timedelta
 
 from fleet_audit.findings import Posture, Report
 from fleet_audit.model import Severity
@@ -44,8 +45,11 @@ def _head(report: Report) -> str:
         words[host.entry.reach] = words.get(host.entry.reach, 0) + 1
     posture = report.posture()
     profile = report.inputs.get("profile", "")
+    apart = report.started_at.replace(tzinfo=None) - report.as_of
     lines = [
-        f"fleet-audit  run {report.id}  {report.started_at:%Y-%m-%d %H:%M} UTC  {clean(str(profile))}", "",
+        f"fleet-audit  run {report.id}  {report.started_at:%Y-%m-%d %H:%M} UTC  {clean(str(profile))}",
+        *([f"Ages are measured at {report.as_of:%Y-%m-%d %H:%M} UTC"] if abs(apart) > timedelta(days=1) else []),
+        "",
         f"{len(answered)} of {count(len(report.hosts), 'host')} answered"
         + (f"      {', '.join(f'{n} {word}' for word, n in sorted(words.items()))}" if words else ""),
         f"{number(posture.unknown + posture.error)} of {count(posture.expected, 'result')} could not be determined"
@@ -94,12 +98,12 @@ def _accepted(report: Report) -> str:
         parts = [f"{count(findings, 'finding')} accepted, {count(report.posture().waived, 'failure')} with them"]
         for number_, words in (
             (sum(w.soon for w in report.waivers), "within 30 days of the end"), (sum(w.expired for w in report.waivers), "expired"),
-            (sum(not w.expired and not w.accepted for w in report.waivers), "not used"),
+            (sum(bool(w.idle) for w in report.waivers), "accepting nothing"),
         ):  # fmt: skip
             parts += [f"{number(number_)} {words}"] if number_ else []
         lines.append(f"  Waivers {'; '.join(parts)}")
-    for waiver in [w for w in report.waivers if w.expired or not w.accepted][:SHOWN]:
-        word = f"expired on {waiver.expires}" if waiver.expired else "accepts nothing"
+    for waiver in [w for w in report.waivers if w.expired or w.idle][:SHOWN]:
+        word = f"expired on {waiver.expires}" if waiver.expired else f"accepts nothing: {waiver.idle}"
         lines.append(f"          {waiver.check} of {clean(waiver.owner, 30)} {word}")
     lines += [f"  Left out {e.check}: {_fit(e.reason, WIDTH - 14 - len(e.check))}" for e in report.exclusions[:SHOWN]]
     if len(report.exclusions) > SHOWN:
