@@ -97,3 +97,19 @@ def test_an_old_run_is_decided_again_with_newer_advisories(fleet_audit: Cli, inv
         "n"
     ]
     assert fleet_audit("vulnerabilities", "--store", tmp_path / "store", "--host", "x").returncode == 2
+
+
+def test_nothing_passes_by_advisories_of_which_some_could_not_be_read(fleet_audit: Cli, inventory: Path, tmp_path: Path) -> None:
+    """A broken document may be the one that concerns the host."""
+    harmless = osv("UBUNTU-CVE-2026-0002", affects("Ubuntu:22.04:LTS", "vim", {"fixed": "1"}))
+    store, folder = tmp_path / "store", write(tmp_path / "in", vim=harmless, kev=KEV)
+    policy = tmp_path / "p.yaml"
+    policy.write_text("advisories: {maximum_days: 3650}\n")
+    mine = ["--check", "exploited-vulnerabilities-closed", "--store", store, "-f", "json", "-o", "-", "--policy", policy]
+    assert fleet_audit("advisories", "import", folder, "--store", store).returncode == 0
+    assert json.loads(fleet_audit("run", inventory, *mine).stdout)["results"][0]["outcome"] == "pass"
+    (folder / "bad.json").write_text("{")
+    assert fleet_audit("advisories", "import", folder, "--store", store).returncode == 3
+    (result,) = json.loads(fleet_audit("evaluate", *mine).stdout)["results"]
+    assert result["outcome"] == "unknown" and "1 documents among the advisories of ubuntu could not be read" in result["reason"]
+    assert "1 documents unread" in fleet_audit("advisories", "status", "--store", store).stdout

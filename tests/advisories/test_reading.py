@@ -240,3 +240,50 @@ def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(FleetAuditError, match=r"manifest\.json: it is broken"):
         Database(tmp_path).manifest()
+
+
+def _osv(number: int) -> dict[str, object]:
+    return osv(f"PYSEC-2026-{number}", affects("PyPI", "ray", {"fixed": f"2.{number}"}))
+
+
+def _zipped(path: Path, count: int, *, bad: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"PYSEC-2026-{number}.json", json.dumps(_osv(number)))
+        for number in range(bad):
+            archive.writestr(f"bad-{number}.json", "{")
+        archive.writestr("other.json", '{"id": "CURL-1", "affected": []}')
+    return path
+
+
+def test_a_source_is_not_replaced_by_a_few_documents(tmp_path: Path) -> None:
+    database = Database(tmp_path / "advisories")
+    assert database.take([_zipped(tmp_path / "all.zip", 9)], "test").sources["pypi"].documents == 9
+    done = database.take([_zipped(tmp_path / "few.zip", 4)], "test")
+    assert done.sources == {} and "4 documents are less than half of the 9" in done.kept["pypi"]
+    assert database.manifest().sources["pypi"].documents == 9
+    assert database.take([tmp_path / "few.zip"], "test", fewer=True).kept == {} and database.manifest().sources["pypi"].documents == 4
+
+
+def test_an_archive_that_breaks_off_replaces_nothing(tmp_path: Path) -> None:
+    database = Database(tmp_path / "advisories")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(50):
+        (folder / f"PYSEC-2026-{number}.json").write_text(json.dumps(_osv(number)))
+    whole = tmp_path / "all.tar.gz"
+    with tarfile.open(whole, "w:gz") as archive:
+        archive.add(folder, "x")
+    database.take([whole], "test")
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(gzip.decompress(whole.read_bytes())[:60_000])
+    done = database.take([cut], "test", fewer=True)
+    assert done.sources == {} and "the archive is broken" in done.kept["pypi"] and done.refused_count == 1
+    assert database.manifest().sources["pypi"].documents == 50
+
+
+def test_documents_that_are_missing_are_counted_and_foreign_ones_are_not(tmp_path: Path) -> None:
+    database = Database(tmp_path / "advisories")
+    done = database.take([_zipped(tmp_path / "all.zip", 9, bad=2)], "test")
+    assert done.refused_count == 3 and done.sources["pypi"].refused == 2
+    assert database.manifest().sources["pypi"].refused == 2

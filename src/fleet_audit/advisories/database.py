@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet_audit.advisories.reading import DOCUMENTS_CAP, SOURCES, documents, read
-from fleet_audit.advisories.records import Batch, Refused
+from fleet_audit.advisories.records import Batch, Broken, Foreign, Refused
 from fleet_audit.model import FleetAuditError
 from fleet_audit.tables import connect
 from fleet_audit.versions import key
@@ -63,6 +64,8 @@ class SourceEntry(BaseModel):
     counts: dict[str, int]
     unparsed: int
     """Ranges whose text was not understood."""
+    refused: int = 0
+    """Documents that lay among its own and could not be read: what they say is missing."""
 
     def age_days(self, as_of: datetime) -> float:
         """Days since it was current: by its server's word, else by its own, else since it was taken in."""
@@ -92,6 +95,8 @@ class Imported:
     refused: list[tuple[str, str]] = field(default_factory=list)
     """(document, why), the first hundred."""
     refused_count: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+    """Sources that were not replaced, and why: what was there before is still in use."""
 
 
 class Database:
@@ -128,35 +133,44 @@ class Database:
 
     def take(
         self, paths: Iterable[Path], origin: str, told: Callable[[int], None] = lambda count: None, *,
-        only: str | None = None, checked_at: datetime | None = None,
+        only: str | None = None, checked_at: datetime | None = None, fewer: bool = False,
     ) -> Imported:  # fmt: skip
         """Read documents and put what they hold in the place of the sources that they belong to, or of `only` one.
 
-        Of each source that anything was read of, what was there before is replaced. Raises `FleetAuditError` if nothing was read.
+        Of each source that anything was read of, what was there before is replaced; but not by what comes from an archive
+        that breaks off, nor, unless `fewer` allows it, by less than half as many documents. Raises `FleetAuditError` if
+        nothing was read.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _Builder(self.folder) as builder:
-            done = Imported({})
+            done, places = Imported({}), _Places()
             for number, (name, given) in enumerate(item for path in paths for item in documents(path)):
                 if number >= DOCUMENTS_CAP:
                     raise FleetAuditError(f"more than {DOCUMENTS_CAP:,} documents")
                 try:
                     if isinstance(given, Refused):
                         raise given
-                    builder.add(name, given())
+                    places.read(name, builder.add(name, given()))
                 except (Refused, OSError, EOFError) as refused:
+                    places.refused(name, refused)
                     done.refused_count += 1
                     if len(done.refused) < _REFUSED_SHOWN:
                         done.refused.append((name, str(refused)))
                 if number % 500 == 499:
                     told(number + 1)
-            done.sources = {
-                name: entry.model_copy(update={"checked_at": checked_at})
+            found = {
+                name: entry.model_copy(update={"checked_at": checked_at, "refused": places.missing[name]})
                 for name, entry in builder.finish(origin).items() if only in (None, name)
             }  # fmt: skip
-            if not done.sources:
+            if not found:
                 why = f": {done.refused[0][0]}: {done.refused[0][1]}" if done.refused else ": there is no document"
                 raise FleetAuditError(f"nothing was read{why}")
+            before = self.manifest().sources
+            done.kept = {
+                name: why for name, entry in found.items()
+                if (why := places.broken.get(name) or ("" if fewer else _shrunk(before.get(name), entry)))
+            }  # fmt: skip
+            done.sources = {name: entry for name, entry in found.items() if name not in done.kept}
             self._replace(done.sources)
         return done
 
@@ -183,6 +197,52 @@ class Database:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _shrunk(old: SourceEntry | None, new: SourceEntry) -> str:
+    """Why a source is not to be replaced; empty if it may be."""
+    if old is None or new.documents * 2 >= old.documents:
+        return ""
+    return f"{new.documents:,} documents are less than half of the {old.documents:,} that are in use; --fewer replaces them all the same"
+
+
+class _Places:
+    """Which sources lie together in an archive or a folder: a document that cannot be read there is missing from all of them."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, set[str]] = defaultdict(set)
+        self._refused: Counter[str] = Counter()
+        self._broken: dict[str, str] = {}
+
+    def read(self, name: str, source: str) -> None:
+        """A document was one of this source."""
+        self._sources[self._place(name)].add(source)
+
+    def refused(self, name: str, why: Exception) -> None:
+        """A document was not read."""
+        if isinstance(why, Broken):
+            self._broken[name] = str(why)
+        elif not isinstance(why, Foreign):
+            self._refused[self._place(name)] += 1
+
+    @property
+    def missing(self) -> Counter[str]:
+        """Source -> documents that may have been its own."""
+        found: Counter[str] = Counter()
+        for place, count in self._refused.items():
+            for source in self._sources[place]:
+                found[source] += count
+        return found
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Source -> why it is not whole, for those that came from an archive that breaks off."""
+        return {source: f"{archive}: {why}" for archive, why in self._broken.items() for source in self._sources[archive]}
+
+    @staticmethod
+    def _place(name: str) -> str:
+        archive, inside, _ = name.partition("!")
+        return archive if inside else os.path.dirname(name)
+
+
 class _Builder:
     """Collects records of all sources in a database in memory, and writes those that got any."""
 
@@ -201,10 +261,12 @@ class _Builder:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def add(self, name: str, data: bytes) -> None:
+    def add(self, name: str, data: bytes) -> str:
+        """Take in one document; the source that it belongs to."""
         source = read(name, data, self.batches)
         if sum(len(getattr(self.batches[source], table)) for table in COLUMNS) >= _FLUSH:
             self._flush(source)
+        return source
 
     def _flush(self, source: str) -> None:
         batch = self.batches[source]

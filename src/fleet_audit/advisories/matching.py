@@ -53,7 +53,8 @@ def decide(facts: Facts, database: Database, as_of: datetime, maximum_days: int)
     return {
         "id": manifest.id,
         "sources": {n: {"as_of": e.as_of and e.as_of.isoformat(), "taken_at": e.taken_at.isoformat(), "stale": n in old,
-                        "records": sum(e.counts.values()), "unparsed": e.unparsed} for n, e in sorted(manifest.sources.items())},
+                        "records": sum(e.counts.values()), "unparsed": e.unparsed, "refused": e.refused}
+                    for n, e in sorted(manifest.sources.items())},
     }  # fmt: skip
 
 
@@ -130,6 +131,8 @@ def _gaps(run: Any, name: str, manifest: Manifest, old: Mapping[str, float], max
             return Coverage.NONE, f"no advisories of {name} in the store: `fleet-audit advisories update` downloads them"
         if name in old:
             return Coverage.NONE, f"the advisories of {name} are {old[name]:.0f} days old, more than {maximum_days}"
+        if missing := manifest.sources[name].refused:
+            return Coverage.PARTIAL, f"{missing} documents among the advisories of {name} could not be read"
         return None
 
     found: dict[str, tuple[Coverage, str]] = {}
@@ -147,10 +150,12 @@ def _gaps(run: Any, name: str, manifest: Manifest, old: Mapping[str, float], max
     for content, ecosystem, release, kernel, own in run("SELECT content, ecosystem, release, kernel, own_kernel FROM place").fetchall():
         if ecosystem is None:
             found[content] = Coverage.NONE, "advisories of this distribution are not known to this program"
-        elif gap := source(ecosystem):
+        elif (gap := source(ecosystem)) and gap[0] is Coverage.NONE:
             found[content] = gap
         elif (ecosystem, release) not in there:
             found[content] = Coverage.NONE, f"the advisories say nothing of {ecosystem} {release}"
+        elif gap:
+            found[content] = gap
         elif content in odd:
             found[content] = Coverage.PARTIAL, f"the version of {odd[content]} is not understood"
         elif own and kernel is not None and content not in kernels:

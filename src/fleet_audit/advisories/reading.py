@@ -19,7 +19,7 @@ from typing import IO, Any
 import yaml
 
 from fleet_audit.advisories import debian, exploited, nvidia, osv, vex
-from fleet_audit.advisories.records import Batch, Refused
+from fleet_audit.advisories.records import Batch, Broken, Foreign, Refused
 from fleet_audit.safeyaml import Loader
 
 DOCUMENT_CAP = 256 << 20
@@ -71,7 +71,7 @@ def _tar(path: Path) -> Iterator[tuple[str, Callable[[], bytes] | Refused]]:
                         data = _capped(handle) if member.size <= DOCUMENT_CAP else b""
                         yield f"{path}!{member.name}", partial(bytes, data) if data or not member.size else Refused("too long")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        yield str(path), Refused(f"the archive is broken: {error}")
+        yield str(path), Broken(f"the archive is broken: {error}")
 
 
 def _zip(path: Path) -> Iterator[tuple[str, Callable[[], bytes] | Refused]]:
@@ -86,7 +86,7 @@ def _zip(path: Path) -> Iterator[tuple[str, Callable[[], bytes] | Refused]]:
                         continue
                     yield f"{path}!{member.filename}", partial(bytes, data)
     except (zipfile.BadZipFile, OSError) as error:
-        yield str(path), Refused(f"the archive is broken: {error}")
+        yield str(path), Broken(f"the archive is broken: {error}")
 
 
 def _file(path: Path, *, packed: bool = False) -> bytes:
@@ -157,7 +157,7 @@ def _document(value: Any, batch: Batch) -> str:
     if "affected" in value and isinstance(value.get("id"), str):
         prefix = next((p for p in sorted(_OSV, key=len, reverse=True) if value["id"].startswith(f"{p}-")), None)
         if prefix is None:
-            raise Refused(f"{value['id'][:60]} is of a database that is not known")
+            raise Foreign(f"{value['id'][:60]} is of a database that is not known")
         osv.read(value, batch)
         return _OSV[prefix]
     about = value.get("document")
@@ -165,7 +165,7 @@ def _document(value: Any, batch: Batch) -> str:
         publisher = about.get("publisher")
         namespace = str(publisher.get("namespace", "")) if isinstance(publisher, dict) else ""
         if "nvidia.com" not in namespace:
-            raise Refused(f"CSAF of {namespace[:80] or 'an unnamed publisher'}, whose documents are not read yet")
+            raise Foreign(f"CSAF of {namespace[:80] or 'an unnamed publisher'}, whose documents are not read yet")
         nvidia.read(value, batch)
         return "nvidia"
     if "statements" in value:
@@ -177,4 +177,4 @@ def _document(value: Any, batch: Batch) -> str:
     if value and all(isinstance(v, dict) for v in value.values()) and any(str(k).startswith("CVE-") for v in value.values() for k in v):
         debian.read_tracker(value, batch)
         return "debian"
-    raise Refused("no format of advisories that is known")
+    raise Foreign("no format of advisories that is known")

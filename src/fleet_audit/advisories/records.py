@@ -17,6 +17,14 @@ class Refused(Exception):
     """A document that is not what it should be, with the reason."""
 
 
+class Foreign(Refused):
+    """A document that is none of the sources: nothing is missing for it."""
+
+
+class Broken(Refused):
+    """An archive that ends before its end: nobody knows what is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Advisory:
     """One record of a source."""

@@ -49,16 +49,20 @@ class Updated:
 
 
 def update(
-    database: Database, sources: Iterable[str], urls: Mapping[str, str], told: Callable[[str, int, int | None], None] = lambda *_: None
-) -> list[Updated]:
-    """Download and take in sources, each for itself; `told` is called with source, bytes so far, and bytes in all if known."""
+    database: Database, sources: Iterable[str], urls: Mapping[str, str], told: Callable[[str, int, int | None], None] = lambda *_: None, *,
+    fewer: bool = False,
+) -> list[Updated]:  # fmt: skip
+    """Download and take in sources, each for itself; `told` is called with source, bytes so far, and bytes in all if known.
+
+    With `fewer` a source may come to have less than half as many documents.
+    """
     folder = database.folder / "downloads"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     done = []
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT, headers={"User-Agent": f"fleet-audit/{__version__}"}) as client:
         for source in sources:
             try:
-                done.append(_one(database, client, folder, source, urls[source], told))
+                done.append(_one(database, client, folder, source, urls[source], told, fewer))
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
                 done.append(Updated(source, False, problem=f"{urls[source]}: {error or type(error).__name__}"))
             except FleetAuditError as error:
@@ -67,7 +71,7 @@ def update(
 
 
 def _one(
-    database: Database, client: httpx.Client, folder: Path, source: str, url: str, told: Callable[[str, int, int | None], None]
+    database: Database, client: httpx.Client, folder: Path, source: str, url: str, told: Callable[[str, int, int | None], None], fewer: bool
 ) -> Updated:
     """Download one source if it has changed, and put it in place."""
     known = _known(folder, source, url)
@@ -79,7 +83,9 @@ def _one(
         database.checked(source, now)
         return Updated(source, False)
     try:
-        taken = database.take([path], url, only=source, checked_at=now)
+        taken = database.take([path], url, only=source, checked_at=now, fewer=fewer)
+        if why := taken.kept.get(source):
+            return Updated(source, False, problem=f"{url}: {why}")
         (folder / f"{source}.json").write_text(json.dumps({"url": url, **found}), encoding="utf-8")
     finally:
         path.unlink(missing_ok=True)

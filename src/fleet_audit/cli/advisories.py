@@ -13,6 +13,7 @@ import click
 from fleet_audit.cli import _options as options
 
 SHOWN = 50
+_fewer = click.option("--fewer", is_flag=True, help="Replace a source even by less than half as many documents.")
 
 
 @click.group()
@@ -29,13 +30,15 @@ def _database(store_folder: Path | None) -> Any:
 
 @command.command("import")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|DIR...")
+@_fewer
 @options.store
 @options.form
 @options.verbosity
-def import_(paths: tuple[Path, ...], store_folder: Path | None, output_format: str, *, quiet: bool, verbose: bool) -> int:
+def import_(paths: tuple[Path, ...], store_folder: Path | None, output_format: str, *, fewer: bool, quiet: bool, verbose: bool) -> int:
     """Take in files, folders and archives as vendors publish them; they replace what their sources held before.
 
-    Exit status: 0 all was read, 3 some documents were refused, 2 nothing was read.
+    A source stays as it was where an archive of it breaks off, or where less than half as many documents would replace
+    it. Exit status: 0 all was read, 3 some documents were refused or a source stays, 2 nothing was read.
     """
     import sys
 
@@ -48,36 +51,49 @@ def import_(paths: tuple[Path, ...], store_folder: Path | None, output_format: s
             raise FleetAuditError(f"{path}: no such file or folder")
     live = not quiet and sys.stderr.isatty()
     done = _database(store_folder).take(
-        paths, "import", lambda number: click.echo(f"\r{number:,} documents", nl=False, err=True) if live else None
+        paths, "import", lambda number: click.echo(f"\r{number:,} documents", nl=False, err=True) if live else None, fewer=fewer
     )
+    code = 3 if done.refused_count or done.kept else 0
     if live:
         click.echo("\r\033[K", nl=False, err=True)
     if output_format == "json":
         click.echo(as_json({"sources": {n: s.model_dump() for n, s in done.sources.items()}, "refused": done.refused_count,
-                            "problems": [{"document": d, "reason": r} for d, r in done.refused]}))  # fmt: skip
-        return 3 if done.refused_count else 0
+                            "kept": done.kept, "problems": [{"document": d, "reason": r} for d, r in done.refused]}))  # fmt: skip
+        return code
     for name, entry in done.sources.items():
         what = ", ".join(f"{n:,} {table}" for table, n in entry.counts.items() if n)
         dated = f", as of {entry.as_of:%Y-%m-%d}" if entry.as_of else ""
         click.echo(f"{name}: {count(entry.documents, 'document')}{dated}: {what or 'nothing that concerns a host'}")
         if entry.unparsed:
             click.echo(f"  {count(entry.unparsed, 'range')} not understood: to be checked by hand, never taken for safe")
+        if entry.refused:
+            click.echo(f"  {count(entry.refused, 'document')} among them could not be read: what is not found is not known to be absent")
+    for name, why in done.kept.items():
+        click.echo(f"{name}: not replaced: {clean(why, 300)}", err=True)
     shown = done.refused if verbose else done.refused[:10]
     for document, reason in shown:
         click.echo(f"refused: {clean(document, 300)}: {clean(reason, 300)}", err=True)
     if done.refused_count > len(shown):
         click.echo(f"refused: {done.refused_count - len(shown)} more; --verbose names up to 100", err=True)
-    return 3 if done.refused_count else 0
+    return code
 
 
 @command.command()
 @click.option("--source", "sources", multiple=True, metavar="NAME", help="Only this source; may be repeated. [default: all]")
 @click.option("--url", "urls", multiple=True, metavar="NAME=URL", help="Where a source is had from, such as a mirror; may be repeated.")
+@_fewer
 @options.store
 @options.form
 @options.verbosity
 def update(
-    sources: tuple[str, ...], urls: tuple[str, ...], store_folder: Path | None, output_format: str, *, quiet: bool, verbose: bool
+    sources: tuple[str, ...],
+    urls: tuple[str, ...],
+    store_folder: Path | None,
+    output_format: str,
+    *,
+    fewer: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> int:
     """Download what has changed since the last time; proxies are those of the environment.
 
@@ -106,7 +122,7 @@ def update(
             whole = f" of {total / 1e6:,.0f}" if total else ""
             click.echo(f"\r\033[K{source}: {so_far / 1e6:,.0f}{whole} MB", nl=False, err=True)
 
-    done = updating.update(_database(store_folder), sources or given, given, told)
+    done = updating.update(_database(store_folder), sources or given, given, told, fewer=fewer)
     if live:
         click.echo("\r\033[K", nl=False, err=True)
     if output_format == "json":
@@ -143,7 +159,8 @@ def status(store_folder: Path | None, output_format: str) -> int:
     for name, title in SOURCES.items():
         if entry := manifest.sources.get(name):
             dated = f"as of {entry.as_of:%Y-%m-%d}" if entry.as_of else "without a date of its own"
-            click.echo(f"  {name:<12} {dated}, {entry.age_days(now):.0f} d old, {sum(entry.counts.values()):,} records, {title}")
+            missing = f", {entry.refused:,} documents unread" if entry.refused else ""
+            click.echo(f"  {name:<12} {dated}, {entry.age_days(now):.0f} d old, {sum(entry.counts.values()):,} records{missing}, {title}")
         else:
             click.echo(f"  {name:<12} none: {title}")
     return 0

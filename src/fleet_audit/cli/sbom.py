@@ -11,7 +11,7 @@ from fleet_audit.cli import _options as options
 
 
 @click.command()
-@click.argument("run_name", default="latest", metavar="RUN")
+@click.argument("run_name", default="latest", metavar="[RUN]")
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only of this host; may be repeated. [default: all]")
 @click.option("--fleet", is_flag=True, help="One document of all chosen hosts, beside one of each.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder for the documents.")

@@ -12,13 +12,16 @@ from fleet_audit.cli import _options as options
 
 
 @click.command()
-@click.argument("run_name", default="latest", metavar="RUN")
+@click.argument("run_name", default="latest", metavar="[RUN]")
 @click.option("--host", metavar="HOST", help="Only what concerns this host.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), metavar="N", help="Actions that are shown.")
 @options.store
 @options.form
 def command(run_name: str, host: str | None, limit: int, store_folder: Path | None, output_format: str) -> int:
-    """List what closes the known vulnerabilities of RUN, in the order in which it should be done, with the reasons."""
+    """List what closes the known vulnerabilities of RUN, in the order in which it should be done, with the reasons.
+
+    Exit status: 0, whatever is open; 3 if nothing could be told of any host.
+    """
     from fleet_audit.advisories import matching, priorities
     from fleet_audit.cli import _pipeline
     from fleet_audit.facts import tables
@@ -38,6 +41,7 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
         name: sorted((h, s.get(name, ("none", "not asked for"))) for h, s in states.items() if s.get(name, ("none", ""))[0] != "complete")
         for name in matching.TABLES
     }  # fmt: skip
+    dark = bool(states) and all(len(hosts) == len(states) for hosts in gaps.values()) and not listed
     facts.connection.close()
     if output_format == "json":
         click.echo(json.dumps({
@@ -46,7 +50,7 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
                          "exploited": sorted(a.exploited), "likely": sorted(a.likely)} for a in listed],
             "not_whole": {name: [{"host": h, "coverage": state, "reason": why} for h, (state, why) in hosts] for name, hosts in gaps.items()},
         }, indent=1))  # fmt: skip
-        return 0
+        return 3 if dark else 0
     for number, action in enumerate(listed[:limit], 1):
         where = clean(next(iter(action.hosts))) if len(action.hosts) == 1 else count(len(action.hosts), "host")
         click.echo(
@@ -61,7 +65,9 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
             click.echo(f"     {', '.join(clean(c, 40) for c in worst[:5])}{' ...' if len(worst) > 5 else ''}")
     if len(listed) > limit:
         click.echo(f"     {count(len(listed) - limit, 'further action')}; --limit shows more, --format json all")
-    if not listed:
+    if not listed and dark:
+        click.echo("nothing could be told of any host: see below", err=True)
+    elif not listed:
         click.echo("no known vulnerability is open where it could be told")
     for name, hosts in gaps.items():
         if hosts:
@@ -69,4 +75,4 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
             click.echo(
                 f"not whole: {name} on {len(hosts)} of {len(states)} hosts, such as {clean(first)} ({state}: {clean(why, 160)})", err=True
             )
-    return 0
+    return 3 if dark else 0
