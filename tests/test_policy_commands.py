@@ -54,7 +54,7 @@ def test_what_a_run_has_seen_is_proposed_and_blesses_nothing(fleet_audit: Cli, t
     done = fleet_audit("policy", "init", "--profile", "strict", "--learn", "latest", "--store", store)
     assert done.returncode == 0 and "review" in done.stdout
     assert re.search(r'(?m)^  #     seen: "22/tcp" on \d+ hosts', done.stdout)
-    assert re.search(r'(?m)^  #   allowed: \[.*"\d+/(tcp|udp)".*\]   # what was seen and does not fail', done.stdout)
+    assert re.search(r'(?m)^  #   allowed: \[.*"\d+/(tcp|udp)".*\]   # seen and not failing: review it', done.stdout)
     found = policy.parse(done.stdout.encode(), Path("learned"))
     assert found.params == {} and found.waivers == ()
 

@@ -7,6 +7,7 @@ Nothing that was seen is switched on: proposals are comments, each with the host
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -78,13 +79,17 @@ class Seen:
     value: str
     hosts: tuple[str, ...]
     failing: bool
-    """The check fails on one of these hosts as things are."""
+    """The check fails on one of these hosts for it, as things are."""
 
 
 def learn(run: Run, report: Report, library: Library) -> dict[str, dict[str, list[Seen]]]:
     """{check: {parameter: values}} by the `learn` statements of the run's checks. Raises `FleetAuditError`."""
     found: dict[str, dict[str, list[Seen]]] = {}
-    failing = {(r.check, r.host) for r in report.results if r.outcome is Outcome.FAIL}
+    failures = {(r.check, r.host): r.failed for r in report.results if r.outcome is Outcome.FAIL}
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for finding in report.findings:
+        if finding.outcome is Outcome.FAIL:
+            texts[finding.check, finding.host].append(f"{finding.subject}\n{finding.reason}")
     for view in report.checks:
         check = library.checks.get(view.id)
         for parameter, statement in (check.file.learn if check else {}).items():
@@ -92,11 +97,24 @@ def learn(run: Run, report: Report, library: Library) -> dict[str, dict[str, lis
             for host, value in _rows(run, statement):
                 if value is not None:
                     hosts[str(value)].add(str(host))
+            of_host: dict[str, set[str]] = defaultdict(set)
+            for value, names in hosts.items():
+                for name in names:
+                    of_host[name].add(value)
+            blamed = {
+                name: _blamed(values, texts[view.id, name], failures[view.id, name])
+                for name, values in of_host.items() if (view.id, name) in failures
+            }  # fmt: skip
             found.setdefault(view.id, {})[parameter] = [
-                Seen(value, tuple(sorted(names)), any((view.id, name) in failing for name in names))
-                for value, names in sorted(hosts.items())
+                Seen(value, tuple(sorted(names)), any(value in blamed.get(name, ()) for name in names)) for value, names in sorted(hosts.items())
             ]
     return found
+
+
+def _blamed(values: set[str], findings: list[str], failed: int) -> set[str]:
+    """The values that a host's failing findings name; all of them where that cannot be told."""
+    named = {value for value in values if any(re.search(rf"(?<![\w.-]){re.escape(value)}(?![\w-])", text) for text in findings)}
+    return named if named and failed <= len(findings) else values
 
 
 def _rows(run: Run, statement: str) -> list[tuple[object, ...]]:
@@ -135,14 +153,16 @@ def text(
 def _check(check: Check, profile: Mapping[str, object], learned: Mapping[str, list[Seen]]) -> list[str]:
     lines = [f"  # {check.file.title}", f"  # {check.id}:"]
     for name, default in check.file.params.items():
-        lines.append(f"  #   {name}: {json.dumps(profile.get(name, default), ensure_ascii=True)}")
+        usual = json.dumps(profile.get(name, default), ensure_ascii=True)
         for seen in learned.get(name, [])[:VALUES]:
             hosts = f"{count(len(seen.hosts), 'host')}: {clean(', '.join(seen.hosts[:3]), 60)}"
             lines.append(
                 f"  #     seen: {json.dumps(clean(seen.value), ensure_ascii=True)} on {hosts}{', FAILING NOW' if seen.failing else ''}"
             )
         if taken := [clean(seen.value) for seen in learned.get(name, [])[:VALUES] if not seen.failing]:
-            lines.append(f"  #   {name}: {json.dumps(taken, ensure_ascii=True)}   # what was seen and does not fail: review it")
+            lines.append(f"  #   {name}: {json.dumps(taken, ensure_ascii=True)}   # seen and not failing: review it; it is {usual} now")
+        else:
+            lines.append(f"  #   {name}: {usual}")
     return lines
 
 
