@@ -35,6 +35,8 @@ RESULTS_PER_PROCESS = 50_000
 """Results that pay for a further process, which loads the facts again."""
 ATTEMPT_CAP = 200
 """Evaluator processes that isolating broken hosts may take."""
+ISOLATION_LIMITS = 6
+"""Limits of a check that isolating broken hosts may take in all; a check that is too slow on every host would take hundreds."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Evaluator:
         self.policy, self.profile_params, self.as_of = policy, profile_params, as_of
         self.references = references or {}
         self.stale = {name: words for name, r in self.references.items() if (words := too_old(r, as_of, policy.reference_days))}
-        self.seconds, self.attempts = seconds_per_check, 0
+        self.seconds, self.attempts, self.until = seconds_per_check, 0, float("inf")
 
     def evaluate(self) -> Evaluation:
         """Decide everything."""
@@ -70,6 +72,7 @@ class Evaluator:
         attempt = self._attempt(list(self.checks), names)
         errors: dict[str, dict[str, str]] = {}
         if attempt.broken:
+            self.until = time.monotonic() + ISOLATION_LIMITS * self.seconds
             alone = self._attempt(list(attempt.broken), [])
             for name, reason in alone.broken.items():  # breaks without any host: the check itself is broken
                 errors[name] = dict.fromkeys(names, reason)
@@ -87,7 +90,7 @@ class Evaluator:
         """{check: {host that breaks it: reason}} by halving."""
         if not checks:
             return {}
-        if len(hosts) == 1 or self.attempts > ATTEMPT_CAP:
+        if len(hosts) == 1 or self.attempts > ATTEMPT_CAP or time.monotonic() > self.until:
             return {check: dict.fromkeys(hosts, reasons[check]) for check in checks}
         found: dict[str, dict[str, str]] = {check: {} for check in checks}
         middle = len(hosts) // 2
