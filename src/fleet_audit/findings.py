@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from fleet_audit import landscape
+from fleet_audit.landscape import Landscape
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity
 from fleet_audit.runs import HostEntry, Run
 from fleet_audit.tables import read_rows
@@ -182,6 +184,7 @@ class Report:
     """In the policy's order: `Finding.waiver` counts them from 0."""
     exclusions: tuple[Exclusion, ...] = ()
     references: tuple[ReferenceView, ...] = ()
+    landscape: Landscape = field(default_factory=Landscape)
 
     def posture(self, results: Iterable[Result] | None = None) -> Posture:
         """Counts of some results, all if none are named."""
@@ -290,13 +293,15 @@ def load(run: Run) -> Report:
         HostView(HostName(name), entry, oses.get(name), kernels.get(name), dict(sorted(statuses.get(HostName(name), Counter()).items())))
         for name, entry in sorted(run.file.hosts.items())
     )
+    of_host = {h.name: h.entry.groups for h in hosts}
+    silent = frozenset(h.name for h in hosts if not h.entry.answered)
     said = run.document("policy.json") if "policy.json" in run.file.files else {}  # runs of the first versions have none
     return Report(
         run.file.id, run.file.version, run.file.started_at, run.file.as_of, run.file.program, run.file.inputs,
         run.file.evidence_of, hosts, views, results, findings,
         tuple(_waiver(value) for value in said.get("waivers", ())),
         tuple(Exclusion(**value) for value in said.get("exclusions", ())),
-        tuple(ReferenceView(**value) for value in said.get("references", ())),
+        tuple(ReferenceView(**value) for value in said.get("references", ())), landscape.load(facts, of_host, silent, results),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from fleet_audit.checkfile import Check
 from fleet_audit.checks import Library
 from fleet_audit.facts import tables
 from fleet_audit.findings import Report
-from fleet_audit.model import FleetAuditError, Outcome
+from fleet_audit.model import FleetAuditError, HostName, Outcome
 from fleet_audit.report.text import clean, count
 from fleet_audit.runs import Run
 from fleet_audit.tables import DatabaseError, Facts
@@ -102,11 +102,12 @@ def learn(run: Run, report: Report, library: Library) -> dict[str, dict[str, lis
                 for name in names:
                     of_host[name].add(value)
             blamed = {
-                name: _blamed(values, texts[view.id, name], failures[view.id, name])
-                for name, values in of_host.items() if (view.id, name) in failures
+                name: _blamed(values, texts[view.id, name], failures[view.id, HostName(name)])
+                for name, values in of_host.items() if (view.id, HostName(name)) in failures
             }  # fmt: skip
             found.setdefault(view.id, {})[parameter] = [
-                Seen(value, tuple(sorted(names)), any(value in blamed.get(name, ()) for name in names)) for value, names in sorted(hosts.items())
+                Seen(value, tuple(sorted(names)), any(value in blamed.get(name, ()) for name in names))
+                for value, names in sorted(hosts.items())
             ]
     return found
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime
 
+from fleet_audit.advisories.priorities import Action
 from fleet_audit.findings import CheckView, HostView, Report
+from fleet_audit.landscape import Landscape, Level, Levels, Port, Rung
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity
 from fleet_audit.runs import HostEntry
 
@@ -91,7 +93,34 @@ def sample(
         "5f" * 32, {"profile": "baseline", "policy": "profile: baseline\nparams:\n  gpu-driver-minimum: {min: \"580.178.04\"}\n",
                     "policy_file": "policy.yaml", "checks": [c.id for c in check_views], "synthetic": True},
         "20261124T060000Z-ab12", host_views, check_views, tuple(results), tuple(findings),
+        landscape=_landscape(host_views, random.Random(seed), hostile),
     )  # fmt: skip
+
+
+def _landscape(hosts: tuple[HostView, ...], dice: random.Random, hostile: bool) -> Landscape:
+    """Maps of the sample's hosts; they need not agree with its results."""
+    text = (
+        (lambda: dice.choice(HOSTILE)) if hostile else (lambda: dice.choice(("6.8.0-87-generic", "6.8.0-88-generic", "6.11.0-29-generic")))
+    )
+    names = tuple(h.name for h in hosts if h.entry.answered)
+    levels = tuple(
+        Levels(kind, group, tuple(
+            Level(f"{text()} {n}", dice.randint(1, 9), dice.choice((0, 0, 1))) for n in range(dice.randint(0, 5))
+        ), dice.randint(0, 3), 1)
+        for kind in ("Kernel", "NVIDIA driver") for group in GROUPS
+    )  # fmt: skip
+    ports = tuple(
+        Port(f"{8000 + n}/tcp", (text(), "python3"), {g: dice.randint(1, 9) for g in dice.sample(GROUPS, 2)}, 9,
+             dice.choice((0, 3)), dice.choice((0, 2)))
+        for n in range(12)
+    )  # fmt: skip
+    rungs = tuple(Rung(t, "guest", rung, text(), names[:7]) for t in ("gpu", "tdx") for rung in ("active", "not known", "absent"))
+    actions = []
+    for n in range(8):
+        action = Action(f"update {text()}", "update", set(names[:5]), {f"CVE-2026-{n}{k}": "critical" for k in range(50)})
+        action.exploited |= {f"CVE-2026-{n}1"} if n < 2 else set()
+        actions.append(action)
+    return Landscape(levels, ports, 3, {GROUPS[0]: 2}, rungs, tuple(actions), 5, (("vulnerabilities", 4, text()),))
 
 
 def _host(index: int, total: int, dice: random.Random, hostile: bool, silent: float) -> HostView:

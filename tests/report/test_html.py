@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium")
 browser_only = pytest.mark.skipif(CHROMIUM is None, reason="CHROMIUM IS MISSING: nothing below opens the report in a browser")
-VIEWS = ("overview", "checks", "hosts", "unknown", "actions", "run", "search?q=n0")
+VIEWS = ("overview", "checks", "hosts", "unknown", "actions", "maps", "vulns", "controls", "run", "search?q=n0")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 def header(page: bytes) -> dict[str, Any]:
     """The packed header of a rendered report."""
-    block = re.search(rb'id="data" data-schema="2" data-adler="(\d+)" data-size="(\d+)">([^<]+)<', page)
+    block = re.search(rb'id="data" data-schema="3" data-adler="(\d+)" data-size="(\d+)">([^<]+)<', page)
     assert block
     data = zlib.decompress(base64.b64decode(block[3]), -15)
     assert zlib.adler32(data) == int(block[1])
@@ -396,7 +396,7 @@ def test_without_a_script_the_summary_is_there(browser: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('data-schema="2"', 'data-schema="3"', "layout 3"),
+        ('data-schema="3"', 'data-schema="4"', "layout 4"),
         ('data-adler="', 'data-adler="9', "checksum"),
         ('data-total="failed">', 'data-total="failed">1', "contradicts itself"),
     ],

@@ -22,12 +22,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from fleet_audit.advisories.records import SEVERITIES
 from fleet_audit.findings import Action, CheckView, HostView, Posture, Report
+from fleet_audit.landscape import Landscape
 from fleet_audit.model import Finding, InternalError, Outcome, Result, Severity
 from fleet_audit.report.interface import Format
 from fleet_audit.report.text import clean, count, number, share
 
-SCHEMA = 2
+SCHEMA = 3
 """Of the packed data; the script refuses any other."""
 SURFACES = ("data", "tools", "model", "hardware", "edge", "people")
 CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.UNKNOWN: 2, Outcome.ERROR: 3, Outcome.NOTAPPLICABLE: 4}
@@ -96,7 +98,7 @@ def _static(report: Report) -> dict[str, Any]:
         "actions": [_action(a, weight) for a in actions[:10]], "top": max([a.weight for a in actions] + [1]), "action_count": len(actions),
         "top_weight": share(100 * sum(a.weight for a in actions[:10]) / weight) if weight else "",
         "top_failures": sum(a.failures for a in actions[:10]),
-        "causes": causes[:8], "more_causes": causes[8:], "silent": silent, "surfaces": _surfaces(report),
+        "frameworks": _frameworks(report), "causes": causes[:8], "more_causes": causes[8:], "silent": silent, "surfaces": _surfaces(report),
         "words": sorted(Counter(h.entry.reach for h in silent).items(), key=lambda w: (-w[1], w[0])),
         "areas": len({c.area for c in report.checks}), "synthetic": bool(report.inputs.get("synthetic")),
         "profile": str(report.inputs.get("profile") or ""), "ends": _ends(posture),
@@ -197,6 +199,19 @@ def _surfaces(report: Report) -> list[dict[str, Any]]:
     return cells
 
 
+def _frameworks(report: Report) -> list[dict[str, Any]]:
+    """Control frameworks with their controls by the worst result of their checks; what applies nowhere is left out."""
+    found: dict[str, Counter[str]] = {}
+    for name, posture in report.breakdown()["controls"]:
+        if posture.expected:
+            word = "bad" if posture.failed else "dark" if posture.not_known else "good"
+            found.setdefault(name.partition(" ")[0], Counter())[word] += 1
+    return [
+        {"name": name, "bad": n["bad"], "dark": n["dark"], "good": n["good"], "total": n.total(),
+         "segments": segments(Posture(passed=n["good"], unknown=n["dark"], failed=n["bad"]))} for name, n in sorted(found.items())
+    ]  # fmt: skip
+
+
 # ---------------------------------------------------------------- what is packed
 
 
@@ -250,12 +265,38 @@ def pack(report: Report) -> bytes:
         "schema": SCHEMA, "run": _run(report), "totals": _totals(report.posture()), "reasons": reasons.texts, "subjects": subjects.texts,
         "hosts": [_host(h) for h in report.hosts], "checks": [_check(c) for c in report.checks],
         "actions": [_action(a, weight) for a in actions],
-        "findings": len(found), "waived_results": sum(r.waived for r in results),
+        **_landscape(report.landscape), "findings": len(found), "waived_results": sum(r.waived for r in results),
         "waivers": [f"{clean(w.owner)}, until {w.expires}: {clean(w.reason)}" for w in report.waivers],
         "columns": [[name, len(column)] for name, column in columns.items()],
     }  # fmt: skip
     header = json.dumps(head, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode("utf-8", "backslashreplace")
     return len(header).to_bytes(4, "little") + header + b"".join(columns.values())
+
+
+def _landscape(maps: Landscape) -> dict[str, Any]:
+    return {
+        "levels": [
+            {"kind": x.kind, "group": clean(x.group), "levels": [[clean(level.value, _TEXT), level.hosts, level.failing] for level in x.levels],
+             "unknown": x.not_known, "silent": x.no_answer} for x in maps.levels
+        ],
+        "ports": [
+            {"port": clean(p.port), "names": [clean(n) for n in p.names], "groups": {clean(g): n for g, n in p.groups.items()}, "hosts": p.hosts,
+             "bare": p.open_login, "unsure": p.login_unknown} for p in maps.ports
+        ],
+        "more_ports": maps.more_ports,
+        "ports_unread": None if maps.ports_unread is None else {clean(g): n for g, n in sorted(maps.ports_unread.items())},
+        "rungs": [
+            {"technology": clean(r.technology), "side": clean(r.side), "rung": clean(r.rung), "missing": clean(r.missing, _TEXT),
+             "hosts": [clean(h) for h in r.hosts]} for r in maps.rungs
+        ],
+        "vulns": [
+            {"title": clean(a.title, _TEXT), "kind": a.kind, "hosts": sorted(clean(h) for h in a.hosts), "reasons": clean(a.reasons),
+             "exploited": len(a.exploited), "count": len(a.cves),
+             "cves": [[clean(cve), word] for cve, word in sorted(a.cves.items(), key=lambda x: (x[0] not in a.exploited, x[0] not in a.likely,
+                      SEVERITIES.index(x[1]) if x[1] in SEVERITIES else len(SEVERITIES), x[0]))[:40]]} for a in maps.vulnerabilities
+        ],
+        "more_vulns": maps.more_vulnerabilities, "vuln_gaps": [[name, n, clean(why)] for name, n, why in maps.gaps],
+    }  # fmt: skip
 
 
 def _finding_reason(reasons: Dictionary, result: Result, finding: Finding) -> int:

@@ -40,6 +40,23 @@ def document(report: Report) -> dict[str, Any]:
             {"title": a.title, "role": a.role, "disruption": a.disruption, "checks": list(a.checks), "hosts": a.hosts,
              "failures": a.failures, "critical": a.critical, "weight": a.weight} for a in report.actions()
         ],
+        "levels": [
+            {"kind": x.kind, "group": x.group, "levels": [{"value": v.value, "hosts": v.hosts, "failing": v.failing} for v in x.levels],
+             "not_known": x.not_known, "no_answer": x.no_answer} for x in report.landscape.levels
+        ],
+        "ports": [
+            {"port": p.port, "names": list(p.names), "groups": dict(p.groups), "hosts": p.hosts, "open_login": p.open_login,
+             "login_unknown": p.login_unknown} for p in report.landscape.ports
+        ],
+        "confidential": [
+            {"technology": r.technology, "side": r.side, "rung": r.rung, "missing": r.missing, "hosts": list(r.hosts)}
+            for r in report.landscape.rungs
+        ],
+        "vulnerabilities": [
+            {"title": a.title, "kind": a.kind, "hosts": sorted(a.hosts), "reasons": a.reasons, "cves": dict(sorted(a.cves.items())),
+             "exploited": sorted(a.exploited), "likely": sorted(a.likely)} for a in report.landscape.vulnerabilities
+        ],
+        "vulnerabilities_not_whole": [{"table": t, "hosts": n, "reason": why} for t, n, why in report.landscape.gaps],
         "hosts": [
             {"name": h.name, "groups": h.entry.groups, "expected": h.entry.expected, "reach": h.entry.reach, "detail": h.entry.detail,
              "answered": h.entry.answered, "privileged": h.entry.privileged, "transport": h.entry.transport, "os": h.os,

@@ -55,6 +55,20 @@ SCHEMA: dict[str, Any] = {
         open_failures=_object(**{str(s): _COUNT for s in Severity}),
         not_known=_list(reason=_TEXT, results=_COUNT, hosts=_COUNT, checks=_COUNT, no_answer={"type": "boolean"}),
         actions=_list(title=_TEXT, role=_MAYBE, disruption=_MAYBE, checks=_TEXTS, hosts=_COUNT, failures=_COUNT, critical=_COUNT, weight=_COUNT),
+        levels=_list(
+            kind=_TEXT, group=_TEXT, levels=_list(value=_TEXT, hosts=_COUNT, failing=_COUNT), not_known=_COUNT, no_answer=_COUNT,
+        ),
+        ports=_list(
+            port=_TEXT, names=_TEXTS, groups={"type": "object", "additionalProperties": _COUNT}, hosts=_COUNT,
+            open_login={**_COUNT, "description": "Hosts on which the service is shown to ask for no login"},
+            login_unknown={**_COUNT, "description": "Hosts on which that is not known of an ML service"},
+        ),
+        confidential=_list(technology=_TEXT, side=_TEXT, rung=_TEXT, missing=_TEXT, hosts=_TEXTS),
+        vulnerabilities=_list(
+            title=_TEXT, kind=_TEXT, hosts=_TEXTS, reasons=_TEXT, cves={"type": "object", "additionalProperties": _TEXT}, exploited=_TEXTS,
+            likely=_TEXTS,
+        ),
+        vulnerabilities_not_whole=_list(table=_TEXT, hosts=_COUNT, reason=_TEXT),
         hosts=_list(
             name=_TEXT, groups=_TEXTS, expected={"type": "boolean"}, reach=_one_of(Reach, "What became of the host"), detail=_TEXT,
             answered={"type": "boolean"}, privileged={"type": ["boolean", "null"]}, transport=_TEXT, os=_MAYBE, kernel=_MAYBE,

@@ -45,7 +45,7 @@ def _head(report: Report) -> str:
         words[host.entry.reach] = words.get(host.entry.reach, 0) + 1
     posture = report.posture()
     profile = report.inputs.get("profile", "")
-    apart = report.started_at.replace(tzinfo=None) - report.as_of
+    apart = report.started_at.replace(tzinfo=None) - report.as_of.replace(tzinfo=None)
     lines = [
         f"fleet-audit  run {report.id}  {report.started_at:%Y-%m-%d %H:%M} UTC  {clean(str(profile))}",
         *([f"Ages are measured at {report.as_of:%Y-%m-%d %H:%M} UTC"] if abs(apart) > timedelta(days=1) else []),
