@@ -124,7 +124,7 @@ def _actions(report: Report, width: int) -> str:
         closes = share(100 * action.weight / total)
         lines.append(f"  {rank:2} {_fit(action.title, room):<{room}} {action.hosts:>5} {closes:>7}  {action.disruption or 'by hand'}")
     if len(actions) > 10:
-        lines.append(f"     {len(actions) - 10} more in the report")
+        lines.append(f"     {len(actions) - 10} more: fleet-audit show actions")
     return "\n".join(lines)
 
 

@@ -102,7 +102,11 @@ function copy(text, button, shown) {
 function command(host, check) {
   const plain = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
   if (!plain.test(host) || !plain.test(check)) return h("p", { class: "dim small" }, "No command: this host's name is not safe to paste into a shell.");
-  const text = `fleet-audit explain ${host} ${check}`, code = h("code", {}, text);
+  return commandBox(`fleet-audit explain ${host} ${check}`);
+}
+/** A command that is shown in full, with a button that copies it. */
+function commandBox(text) {
+  const code = h("code", {}, text);
   return h("div", { class: "cmd" }, code, h("button", { type: "button", class: "sm", "aria-label": "Copy " + text, onclick: (e) => copy(text, e.currentTarget, code) }, "Copy"));
 }
 /** The first rows, and the rest in steps: when the end comes near, or by a button. */

@@ -12,6 +12,19 @@ function address(view, name, query) {
   return "#/" + view + (name ? "/" + encodeURIComponent(name) : "") + (text ? "?" + text : "");
 }
 
+/** The filters of a list as a command; null where the command line has no such filter, or a name is not safe to paste. */
+function asCommand(spec, chosen, needle) {
+  if (needle.trim() || !/^[A-Za-z0-9-]+$/.test(D.run.id)) return null;
+  const words = [`fleet-audit show ${spec.command.kind} --run ${D.run.id}`];
+  for (const [key, set] of chosen) {
+    if (!set.size) continue;
+    const flag = spec.command.flags.get(key), values = [...set].sort().map((v) => (flag && flag[1] ? flag[1].get(v) : v));
+    if (!flag || values.some((v) => v === undefined || !/^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(v))) return null;
+    words.push(`${flag[0]} ${values.join(",")}`);
+  }
+  return words.join(" ");
+}
+
 /**
  * A list with filters. `spec`: title, word, total, columns [{key, head, num, cell(i), by(i), cls}], dims [{key, label, values, of(i), select}],
  * text(i), order(a, b), hidden(shown) -> a sentence about what the filter leaves out, or nothing.
@@ -22,7 +35,7 @@ function list(spec) {
   const has = spec.dims.map((d) => new Map(d.values.map(([v]) => [v, new Uint8Array(spec.total)])));   // one bitmap a value
   spec.dims.forEach((d, k) => { for (let i = 0; i < spec.total; i++) for (const v of d.of(i)) { const map = has[k].get(v); if (map) map[i] = 1; } });
   let needle = (query.get("q") || "").slice(0, 200), sort = query.get("sort") || "";
-  const found = h("p", { class: "shown" }), body = h("div", { class: "card" }), texts = [];
+  const shell = h("div", {}), found = h("p", { class: "shown" }), body = h("div", { class: "card" }), texts = [];
   const field = h("input", { class: "field", type: "search", placeholder: "Filter by text", "aria-label": "Filter this list by text", autocomplete: "off", spellcheck: "false",
     oninput: () => { needle = field.value; store(false); draw(); } });
   field.value = needle;
@@ -67,13 +80,16 @@ function list(spec) {
     body.replaceChildren(rows.length ? h("table", { class: "list stack" }, h("caption", { class: "vh" }, spec.title), h("thead", {}, h("tr", {}, heads)), tbody)
       : h("p", { class: "pad" }, spec.total ? `No ${spec.word} fits this filter. That says nothing about the other ${num(spec.total)}.` : spec.none), more);
     const left = spec.hidden(rows, chosen);
+    const text = asCommand(spec, chosen, needle);
+    shell.replaceChildren(...(text ? [commandBox(text)] : [h("p", { class: "dim small" }, "No command has this filter.")]));
     found.replaceChildren(h("span", { id: "shown" }, `${num(rows.length)} of ${count(spec.total, spec.word)} shown`), ...(left ? [". ", left] : []), ...(column ? [] : [h("span", { class: "dim" }, " · " + spec.ordered)]));
     say(count(rows.length, spec.word) + " shown");
     page.more = more; page.took = performance.now() - started;
   }
+  const asText = h("details", { class: "small" }, h("summary", {}, "As a command"), shell);
   const page = { title: spec.title, toggle, keys: { f: () => spec.fail && toggle(...spec.fail, true), u: () => spec.unknown && toggle(...spec.unknown, true) } };
   page.nodes = [h("div", { class: "hd" }, h("div", {}, h("h1", { tabindex: -1 }, spec.title), h("p", { class: "sub" }, spec.sub))),
-    h("div", { class: "filters" }, controls.filter((c) => c.chips).map((c) => c.node)), h("div", { class: "filters" }, controls.filter((c) => c.box).map((c) => c.node), field), found, body];
+    h("div", { class: "filters" }, controls.filter((c) => c.chips).map((c) => c.node)), h("div", { class: "filters" }, controls.filter((c) => c.box).map((c) => c.node), field), found, body, asText];
   draw();
   return page;
 }
@@ -88,6 +104,7 @@ function checksView() {
     title: "Checks", word: "check", total: D.C, none: "No check was selected for this run.", ordered: "severity, then failures, then not known",
     sub: `${count(D.C, "check")} on ${count(D.H, "host")}. Fail, not known and pass count hosts; a check is listed under every outcome that some host has.`,
     fail: ["out", "fail"], unknown: ["out", "unknown"],
+    command: { kind: "checks", flags: new Map([["sev", ["--severity"]], ["area", ["--area"]], ["out", ["--result", new Map([["fail", "fail"], ["unknown", "unknown"], ["error", "error"], ["noanswer", "no-answer"], ["pass", "pass"], ["na", "notapplicable"]])]]]) },
     text: (i) => { const c = D.checks[i]; return [c.id, c.title, c.area, c.severity, c.role, ...c.surface, ...c.controls.flat(2)].join(" "); },
     order: (a, b) => D.checks[a].rank - D.checks[b].rank || per[b].failed - per[a].failed || notKnown(per[b]) - notKnown(per[a]) || (D.checks[a].id < D.checks[b].id ? -1 : 1),
     dims: [
@@ -123,6 +140,7 @@ function hostsView() {
     title: "Hosts", word: "host", total: D.H, none: "No host is in this run.", ordered: "failures by severity, then not known, then name",
     sub: `${count(D.H, "host")}; ${num(D.hosts.filter((x) => x.answered).length)} answered. Critical to low count open failures on the host.`,
     fail: ["has", "fail"], unknown: ["has", "unknown"],
+    command: { kind: "hosts", flags: new Map([["group", ["--group"]], ["has", ["--result", new Map([["fail", "fail"], ["unknown", "unknown"]])]], ["answered", ["--result", new Map([["no", "no-answer"]])]]]) },
     text: (i) => { const x = D.hosts[i]; return [x.name, ...x.groups, x.os, x.kernel, x.reach, x.detail].join(" "); },
     order: (a, b) => rank[a] - rank[b],
     dims: [
