@@ -60,7 +60,7 @@ judging = several(
 )  # fmt: skip
 reports = several(
     click.option("-f", "--format", "formats", multiple=True, metavar="NAME",
-                 help="Report format: html, json or terminal; may be repeated. [default: html]"),
+                 help="Report format: csv, html, json, junit, markdown, oscal, prometheus, sarif or terminal; may be repeated. [default: html]"),
     click.option("-o", "--output", metavar="PATH", help="File or folder for reports, or - for standard output. [default: the store]"),
 )  # fmt: skip
 as_of = click.option("--as-of", metavar="TIME", help="Measure ages at this time, such as 2026-11-24T06:00:00.")
