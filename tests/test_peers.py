@@ -147,3 +147,14 @@ def test_the_template_holds_for_every_table_and_column() -> None:
         for column in table.columns[-1:]:
             (check,) = peers.checks(Policy(peers=(PeerFile(table=name, key=table.columns[0].name, value=column.name),)), tables())
             assert check.tables == {name}
+
+
+def test_hosts_in_no_group_are_compared_with_each_other(tmp_path: Path) -> None:
+    hosts = {f"n{i}": {"kernel_running": rows("kernel_running", {"release": "6.8" if i else "5.4"})} for i in range(6)}
+    policy = Policy(peers=(KERNEL,))
+    found = decide(tmp_path, peers.checks(policy, tables()), hosts, policy=policy)
+    assert told(found) == {n: "pass" if n != "n0" else "fail" for n in hosts}
+    assert [f.subject for f in found.findings] == ["hosts in no group: release"]
+    chosen = Policy(peers=(KERNEL.model_copy(update={"groups": ["train"]}),))
+    asked = decide(tmp_path / "asked", peers.checks(chosen, tables()), hosts, policy=chosen)
+    assert set(told(asked).values()) == {"notapplicable"}, "the policy names the groups that are meant"
