@@ -14,7 +14,8 @@ from fleet_audit.policy import PeerFile, Policy
 
 AREA = "fleet"
 APPLIES = "SELECT host, expected AND (len($groups) = 0 OR list_has_any(groups, $groups)) AS applies FROM hosts"
-QUERY = """WITH member AS (SELECT host, unnest(CASE WHEN len(groups) = 0 THEN ['hosts in no group'] ELSE groups END) AS grp FROM hosts WHERE expected),
+QUERY = """WITH member AS (SELECT host,
+                       unnest(CASE WHEN len(groups) = 0 THEN ['hosts in no group'] ELSE groups END) AS grp FROM hosts WHERE expected),
      size AS (SELECT grp, count(*) AS n FROM member WHERE len($groups) = 0 OR list_contains($groups, grp) GROUP BY grp),
      looked AS (SELECT m.grp, m.host FROM member AS m JOIN size AS z ON z.grp = m.grp JOIN covered AS c ON c.host = m.host AND c.tab = '{table}'),
      line AS (SELECT t.host, {item} AS item, t.{value}::VARCHAR AS val FROM {table} AS t

@@ -57,6 +57,7 @@ judging = several(
                  help="Exit with 1 on an open failure of this severity or above."),
     click.option("--max-unknown", default="0", show_default=True, metavar="N|P%|any",
                  help="Exit with 3 if more results than this, of checks at that severity or above, are not known."),
+    click.option("--baseline", metavar="RUN", help="Failures that RUN had too do not count for the exit status: only what is new does."),
 )  # fmt: skip
 reports = several(
     click.option("-f", "--format", "formats", multiple=True, metavar="NAME",

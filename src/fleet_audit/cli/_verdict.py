@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fleet_audit.findings import Report
-from fleet_audit.model import FleetAuditError, Outcome, Severity
+from fleet_audit.model import CheckId, Finding, FleetAuditError, HostName, Outcome, Result, Severity
 from fleet_audit.report.text import count, number, share
+from fleet_audit.runs import Store
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,47 @@ def allowance(text: str) -> Allowance:
     raise FleetAuditError(f"--max-unknown {text!r}: give a number such as 5, a per cent such as 2%, or `any`")
 
 
-def verdict(report: Report, fail_on: Severity, allowed: Allowance) -> tuple[int, str]:
-    """Exit status and why: the first that fits of the design, section 6."""
+@dataclass(frozen=True)
+class Baseline:
+    """What a run failed that is not held against later ones."""
+
+    run: str
+    fingerprints: frozenset[str]
+    failed: Mapping[tuple[CheckId, HostName], int]
+    """(check, host) -> how many of its subjects failed."""
+
+    def has(self, result: Result, findings: Iterable[Finding]) -> bool:
+        """Whether all that fails of a result failed then; of very many subjects not all are listed, and their number must not have grown."""
+        listed = [f for f in findings if f.outcome is Outcome.FAIL and f.waiver is None]
+        return all(f.fingerprint in self.fingerprints for f in listed) and result.failed <= self.failed.get((result.check, result.host), 0)
+
+
+def baseline(store: Store, name: str | None) -> Baseline | None:
+    """The failures of a run of the store; None if no run is named. Raises `FleetAuditError` if it is not there."""
+    if name is None:
+        return None
+    from fleet_audit.findings import load
+
+    report = load(store.find(name, stage="evaluated"))
+    failed = {(r.check, r.host): r.failed for r in report.results if r.outcome is Outcome.FAIL}
+    return Baseline(report.id, frozenset(f.fingerprint for f in report.findings if f.outcome is Outcome.FAIL), failed)
+
+
+def verdict(report: Report, fail_on: Severity, allowed: Allowance, known: Baseline | None = None) -> tuple[int, str]:
+    """Exit status and why: the first that fits of the design, section 6. What the baseline has fails nothing."""
     severity = {c.id: c.severity for c in report.checks}
     counted = [r for r in report.results if severity[r.check].rank <= fail_on.rank]
-    failed = sum(r.outcome is Outcome.FAIL and not r.waived for r in counted)
+    failures = [r for r in counted if r.outcome is Outcome.FAIL and not r.waived]
+    old = 0
+    if known is not None:
+        of_result: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for finding in report.findings:
+            of_result[finding.check, finding.host].append(finding)
+        old = sum(known.has(r, of_result[r.check, r.host]) for r in failures)
+    failed = len(failures) - old
     waived = sum(r.waived for r in counted)
     more = f", and {number(waived)} more that waivers accept" if waived else ""
+    more += f", and {number(old)} that run {known.run} had too" if known and old else ""
     if failed:
         return 1, f"{count(failed, 'failure')} at or above --fail-on {fail_on}{more}"
     optional = {h.name for h in report.hosts if not h.entry.expected and not h.entry.answered}
@@ -59,4 +96,5 @@ def verdict(report: Report, fail_on: Severity, allowed: Allowance) -> tuple[int,
     lower = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) for r in report.results if severity[r.check].rank > fail_on.rank)
     rest += f"; {number(lower)} not known below it" if lower else ""
     none = f"no failure but {number(waived)} that waivers accept" if waived else "no failure"
+    none += f" but {number(old)} that run {known.run} had too" if known and old else ""
     return 0, f"{none} at or above --fail-on {fail_on}{rest}"

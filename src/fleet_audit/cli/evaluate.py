@@ -28,7 +28,7 @@ def command(run: str, **given: Any) -> int:
     Policy, profile and checks, a site's own among them, are those of RUN unless others are given. Ages are measured
     at --as-of, by default when the evidence was collected.
     """
-    from fleet_audit import plan, policy
+    from fleet_audit import history, plan, policy
     from fleet_audit.cli import _pipeline, _reports, _verdict
     from fleet_audit.cli.run import finish
     from fleet_audit.findings import load
@@ -37,6 +37,7 @@ def command(run: str, **given: Any) -> int:
     allowed = _verdict.allowance(given["max_unknown"])
     formats = _reports.formats(given["formats"] or ("html",), given["output"])
     store = _pipeline.open_store(given["store_folder"]).writable()
+    known = _verdict.baseline(store, given["baseline"])
     old = store.find(run)
     inventory = old.file.inputs.get("inventory")
     inputs = old.file.inputs
@@ -77,7 +78,8 @@ def command(run: str, **given: Any) -> int:
         draft.abandon()  # the evidence is in the old run: nothing is lost
         raise
     report = load(_pipeline.seal(draft, roster, "evaluated", moment, evidence_of=old.file.evidence_of))
+    history.remember(store, report)
     paths = _reports.write(report, formats, given["output"], store)
-    code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed)
+    code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed, known)
     finish(report, paths, code, why, given)
     return code

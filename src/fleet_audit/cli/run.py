@@ -30,7 +30,7 @@ def command(inventory: str | None, **given: Any) -> int:
 
     Reads every host once over SSH, decides the selected checks, prints a summary and writes a report.
     """
-    from fleet_audit import policy
+    from fleet_audit import history, policy
     from fleet_audit.cli import _collecting, _pipeline, _reports, _verdict
     from fleet_audit.findings import load
     from fleet_audit.model import Severity
@@ -44,12 +44,14 @@ def command(inventory: str | None, **given: Any) -> int:
         _collecting.describe(plan)
         return 0
     store = _pipeline.open_store(given["store_folder"]).writable()
+    known = _verdict.baseline(store, given["baseline"])
     draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
     moment = _pipeline.moment(None)
     _pipeline.evaluate(draft, selection, plan.roster, moment)
     report = load(_pipeline.seal(draft, plan.roster, "evaluated", moment))
+    history.remember(store, report)
     paths = _reports.write(report, formats, given["output"], store)
-    code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed)
+    code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed, known)
     finish(report, paths, code, why, given)
     return code
 

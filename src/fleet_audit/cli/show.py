@@ -55,20 +55,25 @@ def _words(known: Sequence[str]) -> Callable[..., list[str]]:
 @click.option("--check", "checks", multiple=True, metavar="PATTERN", help="Only checks whose id fits.")
 @click.option("--area", "areas", multiple=True, metavar="NAME", help="Only checks of this area.")
 @click.option("--waived", is_flag=True, help="Findings that waivers accept, too.")
+@click.option("--ages", is_flag=True, help="Findings with the run that first had them, and in how many runs they failed.")
 @click.option("--limit", default=SHOWN, show_default=True, type=click.IntRange(1, 1_000_000), metavar="N", help="Rows that are shown.")
 @options.store
 @options.form
-def command(kind: str, run_name: str, store_folder: Path | None, output_format: str, limit: int, **given: Any) -> int:
+def command(kind: str, run_name: str, store_folder: Path | None, output_format: str, limit: int, *, ages: bool, **given: Any) -> int:
     """List the HOSTS, CHECKS, FINDINGS or ACTIONS of a run, worst first.
 
     Several options must all hold; several values of one are alternatives.
     """
+    from fleet_audit import history
     from fleet_audit.cli import _pipeline
     from fleet_audit.findings import load
 
-    report = load(_pipeline.open_store(store_folder).find(run_name, stage="evaluated"))
+    store = _pipeline.open_store(store_folder)
+    report = load(store.find(run_name, stage="evaluated"))
     chosen = _narrowed(report, given)
     rows, note = {"hosts": _hosts, "checks": _checks, "findings": _findings, "actions": _actions}[kind](chosen, given)
+    if ages and kind == "findings":
+        rows = _aged(rows, history.ages(store, report), report.as_of)
     if output_format == "json":
         click.echo(json.dumps(rows, indent=1))
         return 0
@@ -179,6 +184,17 @@ def _findings(report: Any, given: dict[str, Any]) -> tuple[list[dict[str, Any]],
     notes = [f"{hidden:,} not known are not shown: --result unknown,error,no-answer"] if hidden else []
     notes += [f"{accepted:,} that waivers accept are not shown: --waived"] if accepted else []
     return rows, "; ".join(notes)
+
+
+def _aged(rows: list[dict[str, Any]], found: Any, as_of: Any) -> list[dict[str, Any]]:
+    """The rows with when each was first seen, the oldest first among those of a severity."""
+    aged = []
+    for row in rows:
+        age = found.get(row["fingerprint"])
+        days = (as_of.replace(tzinfo=None) - age.first_seen.replace(tzinfo=None)).days if age else 0
+        aged.append({"severity": row["severity"], "days": max(0, days), "runs": age.runs if age else 0,
+                     "first_run": age.first_run if age else "", **{k: v for k, v in row.items() if k != "severity"}})  # fmt: skip
+    return sorted(aged, key=lambda r: (_SEVERITIES.index(r["severity"]), -r["days"], r["check"], r["host"], r["subject"]))
 
 
 def _actions(report: Any, given: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:

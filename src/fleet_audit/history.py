@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs over time: a small summary of each, first sightings of findings, and which runs to keep.
+
+The summaries are a cache beside the runs: one that is missing or damaged is made again from its run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fleet_audit.findings import Report, load
+from fleet_audit.model import FleetAuditError
+from fleet_audit.runs import Store
+from fleet_audit.tables import DatabaseError, connect
+
+FOLDER = "history"
+
+
+class Summary(BaseModel):
+    """What a trend needs of a run."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    id: str
+    started_at: datetime
+    profile: str
+    hosts: int
+    answered: int
+    passed: int
+    failed: int
+    waived: int
+    unknown: int
+    """Errors counted in."""
+    no_answer: int
+    open_failures: dict[str, int]
+    areas: dict[str, tuple[int, int, int]] = {}
+    """Area -> pass, fail, not known."""
+    controls: dict[str, tuple[int, int, int]] = {}
+    evidence_of: str
+
+    @property
+    def expected(self) -> int:
+        """The denominator."""
+        return self.passed + self.failed + self.unknown + self.no_answer
+
+    @property
+    def at_least(self) -> float | None:
+        """Share shown to pass, in per cent."""
+        return 100 * self.passed / self.expected if self.expected else None
+
+    @property
+    def at_most(self) -> float | None:
+        """Share not shown to fail, in per cent."""
+        return 100 * (self.expected - self.failed) / self.expected if self.expected else None
+
+
+@dataclass(frozen=True)
+class History:
+    """The evaluated runs of a store, oldest first."""
+
+    runs: tuple[Summary, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """(run, why) of those that are broken."""
+
+
+def summary(report: Report) -> Summary:
+    """What a report says, in short."""
+    posture, parts = report.posture(), report.breakdown()
+    split = {
+        kind: {name: (p.passed, p.failed, p.not_known) for name, p in parts[kind] if p.expected} for kind in ("areas", "controls")
+    }  # fmt: skip
+    return Summary(
+        id=report.id, started_at=report.started_at, profile=str(report.inputs.get("profile") or ""), hosts=len(report.hosts),
+        answered=len(report.hosts) - len(report.silent), passed=posture.passed, failed=posture.failed, waived=posture.waived,
+        unknown=posture.unknown + posture.error, no_answer=posture.no_answer,
+        open_failures={str(s): n for s, n in report.open_failures().items()}, evidence_of=report.evidence_of, **split,
+    )  # fmt: skip
+
+
+def remember(store: Store, report: Report) -> Summary:
+    """Keep the summary of a run; a store that cannot be written is left as it is."""
+    found = summary(report)
+    folder = store.folder / FOLDER
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f".{found.id}.new"
+        path.write_text(found.model_dump_json() + "\n", encoding="utf-8")
+        path.chmod(0o600)
+        path.rename(folder / f"{found.id}.json")
+    except OSError:
+        pass  # it is made again when it is wanted
+    return found
+
+
+def read(store: Store, *, limit: int | None = None) -> History:
+    """The summaries of the newest runs, all if no limit is given. What is broken is named and skipped."""
+    runs: list[Summary] = []
+    skipped: list[tuple[str, str]] = [(name, "it has no run.json") for name in store.broken()]
+    names = store.runs()
+    for name in names[-limit:] if limit else names:
+        try:
+            runs.append(Summary.model_validate_json((store.folder / FOLDER / f"{name}.json").read_bytes()))
+            continue
+        except (OSError, ValidationError, ValueError):
+            pass
+        try:
+            run = store.find(name)
+            if run.file.stage == "evaluated":
+                runs.append(remember(store, load(run)))
+        except FleetAuditError as error:
+            skipped.append((name, str(error)))
+    return History(tuple(sorted(runs, key=lambda s: (s.started_at, s.id))), tuple(sorted(skipped)))
+
+
+@dataclass(frozen=True)
+class Age:
+    """Since when a finding fails."""
+
+    first_run: str
+    first_seen: datetime
+    runs: int
+    """In how many runs it failed."""
+
+
+def ages(store: Store, report: Report) -> dict[str, Age]:
+    """{fingerprint: age} of the failures of a run, over it and all runs before it that can be read."""
+    wanted = sorted({f.fingerprint for f in report.findings if f.outcome == "fail"})
+    files = [p for name in store.runs() if name <= report.id and (p := store.folder / "runs" / name / "findings.parquet").is_file()]
+    if not wanted or not files:
+        return {}
+    connection = connect()
+    try:
+        connection.execute("CREATE TABLE wanted (fingerprint VARCHAR)").fetchall()
+        appender = connection.appender("wanted")
+        appender.append_rows([(w,) for w in wanted])
+        appender.flush()
+        found: dict[str, tuple[str, int]] = {}
+        for path in files:  # one by one: a broken file costs its own run alone
+            quoted = str(path).replace("'", "''")
+            try:
+                rows = connection.execute(
+                    f"SELECT DISTINCT fingerprint FROM read_parquet('{quoted}') WHERE outcome = 'fail' AND fingerprint IN (FROM wanted)"
+                ).fetchall()
+            except DatabaseError:
+                continue
+            for (name,) in rows:
+                first, count = found.get(name, (path.parent.name, 0))
+                found[name] = first, count + 1
+    finally:
+        connection.close()
+    return {name: Age(first, _time(first), count) for name, (first, count) in found.items()}
+
+
+def _time(run: str) -> datetime:
+    """The time in a run's id."""
+    return datetime.strptime(run.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+# ---------------------------------------------------------------- which runs to keep
+
+
+def keepers(runs: Sequence[str], daily: int, weekly: int, monthly: int) -> set[str]:
+    """The runs to keep: the newest of each of so many days, weeks and months that have one, and the newest of all."""
+    kept: set[str] = set(runs[-1:])
+    for count, form in ((daily, "%Y-%m-%d"), (weekly, "%G-%V"), (monthly, "%Y-%m")):
+        periods: dict[str, str] = {}
+        for name in sorted(runs):
+            periods[f"{_time(name):{form}}"] = name
+        kept |= {periods[p] for p in sorted(periods, reverse=True)[:count]}
+    return kept
+
+
+def prune(store: Store, remove: Iterable[str]) -> tuple[int, int]:
+    """Remove runs, and the evidence that no run needs any more; (runs, objects) removed.
+
+    Evidence stays while a run is in progress: what that has stored is named nowhere yet.
+    """
+    count = 0
+    for name in remove:
+        folder = store.folder / "runs" / name
+        doomed = folder.with_name(f"{name}.pruned")
+        folder.rename(doomed)  # from here on nobody takes it for a run
+        shutil.rmtree(doomed)
+        (store.folder / FOLDER / f"{name}.json").unlink(missing_ok=True)
+        count += 1
+    for left in (store.folder / "runs").glob("*.pruned"):
+        shutil.rmtree(left, ignore_errors=True)
+    if store.partial():
+        return count, 0
+    needed = set()
+    for name in store.runs():
+        for evidence in store.find(name).evidence():
+            needed |= {record.sha256 for record in evidence.records if record.sha256}
+    gone = 0
+    for path in (store.folder / "objects").rglob("*"):
+        if path.is_file() and len(path.name) == 64 and path.name not in needed:
+            path.unlink()
+            gone += 1
+    return count, gone
+
+
+def as_json(found: History) -> str:
+    """For programs."""
+    return json.dumps({
+        "runs": [{**s.model_dump(mode="json"), "expected": s.expected, "at_least": s.at_least, "at_most": s.at_most} for s in found.runs],
+        "skipped": [{"run": name, "reason": why} for name, why in found.skipped],
+    }, indent=1)  # fmt: skip

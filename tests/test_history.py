@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs over time, through the command line, on synthetic nodes that change: diff, ages, history, baseline, prune."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet_audit import history
+from fleet_audit.runs import Store
+
+from .conftest import Cli
+from .factory import write_check
+
+pytestmark = pytest.mark.slow
+GOOD, BAD = "ID=good\n", "ID=bad\n"
+
+
+class Fleet:
+    """A synthetic fleet of archives whose files a test changes between runs."""
+
+    def __init__(self, folder: Path, cli: Cli) -> None:
+        self.folder, self.cli, self.store = folder, cli, folder / "store"
+        query = "SELECT host, id AS subject, id = 'good' AS pass, 'id is ' || id AS reason FROM os"
+        write_check(folder / "mine/os", "os-is-good", query=query)
+
+    def set(self, **hosts: str | None) -> None:
+        """Each host with its os-release; None: nothing was recorded of it."""
+        shutil.rmtree(self.folder / "nodes", ignore_errors=True)
+        for name, text in hosts.items():
+            (self.folder / "nodes" / name / "files/etc").mkdir(parents=True)
+            (self.folder / "nodes" / name / "node.toml").write_text(f'name = "{name}"\nprovenance = "synthetic"\nsynthetic = true\n')
+            if text is not None:
+                (self.folder / "nodes" / name / "files/etc/os-release").write_text(text)
+            else:
+                (self.folder / "nodes" / name / "node.toml").write_text(f'name = "{name}"\nprovenance = "synthetic, a part of a record"\n')
+        (self.folder / "i.ini").write_text("".join(f"{n} fleet_audit_archive=nodes/{n}\n" for n in hosts))
+
+    def run(self, *more: str) -> Any:
+        checks = ["--checks", str(self.folder / "mine"), "--check", "os-is-good"]
+        return self.cli("run", str(self.folder / "i.ini"), *checks, "--store", str(self.store), "-f", "json", "-o", "-", *more)
+
+    def ask(self, *words: str) -> Any:
+        done = self.cli(*words, "--store", str(self.store), "--format", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, fleet_audit: Cli) -> Fleet:
+    return Fleet(tmp_path, fleet_audit)
+
+
+def test_what_is_not_seen_is_never_called_fixed(fleet: Fleet) -> None:
+    fleet.set(fixed=BAD, dark=BAD, gone=BAD, open=BAD, held=GOOD, new=GOOD)
+    fleet.run("-q")
+    fleet.set(fixed=GOOD, dark=None, open=BAD, held=None, new=BAD, added=BAD)
+    fleet.run("-q")
+    found = fleet.ask("diff")
+    assert {c["host"]: c["kind"] for c in found["changes"]} == {
+        "fixed": "fixed", "dark": "lost-sight", "gone": "not-compared", "open": "open", "held": "newly-unknown", "new": "new",
+        "added": "not-compared",
+    }  # fmt: skip
+    assert any("1 host came: added" in note for note in found["notes"]) and any("gone" in note for note in found["notes"])
+    text = fleet.cli("diff", "--store", str(fleet.store)).stdout
+    assert "Fixed: 1" in text and "Lost from sight: failed before, not known now: 1" in text and "Still open: 1" in text
+    fleet.set(fixed=GOOD, dark=BAD, open=BAD, held=GOOD, new=BAD, added=BAD)
+    fleet.run("-q")
+    assert {c["host"]: c["kind"] for c in fleet.ask("diff")["changes"] if c["host"] in ("dark", "held")} == {
+        "dark": "newly-known", "held": "seen-again"
+    }  # fmt: skip
+
+
+def test_the_same_evidence_decided_again_is_said(fleet: Fleet) -> None:
+    fleet.set(a=BAD)
+    fleet.run("-q")
+    first = fleet.ask("runs")[0]["id"]
+    fleet.cli("evaluate", "--store", str(fleet.store), "-q")
+    assert fleet.cli("diff", "--store", str(fleet.store)).returncode == 2, "there is no run of other evidence before it"
+    found = fleet.ask("diff", first, "latest")
+    assert "both runs decide the same evidence" in found["notes"] and found["counts"]["open"] == 1
+
+
+def test_a_changed_rule_is_noted(fleet: Fleet) -> None:
+    fleet.set(a=BAD)
+    fleet.run("-q")
+    query = "SELECT host, id AS subject, id = 'bad' AS pass, 'id is ' || id AS reason FROM os"
+    write_check(fleet.folder / "mine/os", "os-is-good", query=query)
+    fleet.run("-q")
+    found = fleet.ask("diff")
+    assert any("1 check decides otherwise now: os-is-good" in note for note in found["notes"]) and found["counts"]["fixed"] == 1
+
+
+def test_only_what_is_new_fails_against_a_baseline(fleet: Fleet) -> None:
+    fleet.set(a=BAD, b=GOOD)
+    assert fleet.run("-q").returncode == 1
+    first = fleet.ask("runs")[0]["id"]
+    same = fleet.run("--baseline", first)
+    assert same.returncode == 0 and f"1 that run {first} had too" in same.stderr
+    fleet.set(a=BAD, b=BAD)
+    worse = fleet.run("--baseline", first)
+    assert worse.returncode == 1 and "1 failure at or above --fail-on high, and 1 that run" in worse.stderr
+    assert fleet.run("--baseline", "nowhere").returncode == 2
+
+
+def test_ages_of_findings_and_the_trend(fleet: Fleet) -> None:
+    fleet.set(a=BAD, b=GOOD)
+    fleet.run("-q")
+    fleet.set(a=BAD, b=BAD)
+    fleet.run("-q")
+    first, second = (r["id"] for r in fleet.ask("runs"))
+    rows = fleet.ask("show", "findings", "--ages")
+    assert {r["host"]: (r["first_run"], r["runs"]) for r in rows} == {"a": (first, 2), "b": (second, 1)}
+    found = fleet.ask("history")
+    assert [(r["passed"], r["failed"], r["open_failures"]["high"]) for r in found["runs"]] == [(1, 1, 1), (0, 2, 2)]
+    text = fleet.cli("history", "--store", str(fleet.store)).stdout
+    assert "50.0 % to  50.0 %   open 0 critical, 1 high" in text and "shown to pass" in text
+    assert "2 fail" in fleet.cli("history", "--area", "os", "--store", str(fleet.store)).stdout
+    assert "did you mean 'os'" in fleet.cli("history", "--area", "oss", "--store", str(fleet.store)).stderr
+
+
+def test_a_broken_run_is_named_and_the_rest_answers(fleet: Fleet) -> None:
+    fleet.set(a=BAD)
+    fleet.run("-q")
+    fleet.run("-q")
+    fleet.run("-q")
+    one, two, three = (r["id"] for r in fleet.ask("runs"))
+    shutil.rmtree(fleet.store / "history")
+    (fleet.store / "runs" / two / "results.parquet").write_bytes(b"PAR1 cut short")
+    done = fleet.cli("history", "--store", str(fleet.store))
+    assert f"skipped {two}" in done.stderr and one in done.stdout and three in done.stdout
+    (fleet.store / "history" / f"{one}.json").write_text("{")
+    assert one in fleet.cli("history", "--store", str(fleet.store)).stdout, "a damaged summary is made again"
+    (fleet.store / "runs" / two / "run.json").write_text("{}")
+    compared = fleet.cli("diff", "--store", str(fleet.store))
+    assert compared.returncode == 0 and "skipped" in compared.stderr and one in compared.stdout
+
+
+def test_prune_keeps_what_is_wanted_and_the_evidence_of_it(fleet: Fleet) -> None:
+    for number in range(3):
+        fleet.set(a=f"ID=n{number}\n")
+        fleet.run("-q")
+    would = fleet.cli("prune", "--keep-daily", "1", "--dry-run", "--store", str(fleet.store))
+    assert would.stdout.count("would remove") == 2 and len(fleet.ask("runs")) == 3
+    objects = len([p for p in (fleet.store / "objects").rglob("*") if p.is_file()])
+    done = fleet.cli("prune", "--keep-daily", "1", "--store", str(fleet.store))
+    assert "2 runs and" in done.stdout and len(fleet.ask("runs")) == 1
+    left = len([p for p in (fleet.store / "objects").rglob("*") if p.is_file()])
+    assert left < objects
+    assert fleet.cli("evaluate", "--store", str(fleet.store), "-q").returncode == 1, "the run that was kept is whole"
+    assert "id is n2" in fleet.cli("explain", "a", "os-is-good", "--store", str(fleet.store)).stdout
+
+
+def test_the_newest_of_each_period_is_kept() -> None:
+    runs = [f"2026{m:02d}{d:02d}T060000Z-{h:04x}" for m in (1, 2, 3) for d in (1, 2, 15) for h in (1, 2)]
+    kept = history.keepers(runs, daily=2, weekly=1, monthly=3)
+    assert kept == {"20260315T060000Z-0002", "20260302T060000Z-0002", "20260215T060000Z-0002", "20260115T060000Z-0002"}
+    assert history.keepers(runs, 0, 0, 0) == {runs[-1]} and history.keepers([], 1, 1, 1) == set()
+
+
+def test_a_store_that_cannot_be_written_still_tells_its_history(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.set(a=BAD)
+    fleet.run("-q")
+    shutil.rmtree(fleet.store / "history")
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    assert len(history.read(Store(fleet.store)).runs) == 1
