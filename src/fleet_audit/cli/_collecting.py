@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -84,6 +85,21 @@ def _interrupted(store: Store, now: dict[str, Any]) -> str:
         f"run {newest[0]} was begun with another {', '.join(_SAID.get(key, key) for key in newest[1])}, so it cannot be resumed: "
         "run it as it was begun, or start anew without --resume"
     )
+
+
+@contextlib.contextmanager
+def alone(store: Store) -> Iterator[None]:
+    """No second run of the store meanwhile; the lock ends with this process, however that ends. Raises `FleetAuditError` if there is one."""
+    import fcntl
+    import os
+
+    with (store.folder / "running").open("a") as lock:
+        os.chmod(lock.fileno(), 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FleetAuditError(f"{store.folder}: another run of this store is in progress, and --no-overlap was given") from None
+        yield
 
 
 def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, Any]) -> Draft:

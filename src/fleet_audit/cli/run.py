@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -23,6 +24,7 @@ from fleet_audit.cli import _options as options
 @options.judging
 @options.reports
 @click.option("--resume", is_flag=True, help="Complete the newest interrupted run.")
+@click.option("--no-overlap", is_flag=True, help="End with 2 if another run of this store is in progress, as a schedule wants it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, where, by which transport, and end.")
 @options.verbosity
 def command(inventory: str | None, **given: Any) -> int:
@@ -45,15 +47,16 @@ def command(inventory: str | None, **given: Any) -> int:
         return 0
     store = _pipeline.open_store(given["store_folder"]).writable()
     known = _verdict.baseline(store, given["baseline"])
-    draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
-    moment = _pipeline.moment(None)
-    _pipeline.evaluate(draft, selection, plan.roster, moment)
-    report = load(_pipeline.seal(draft, plan.roster, "evaluated", moment))
-    history.remember(store, report)
-    paths = _reports.write(report, formats, given["output"], store)
-    code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed, known)
-    finish(report, paths, code, why, given)
-    return code
+    with _collecting.alone(store) if given["no_overlap"] else contextlib.nullcontext():
+        draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
+        moment = _pipeline.moment(None)
+        _pipeline.evaluate(draft, selection, plan.roster, moment)
+        report = load(_pipeline.seal(draft, plan.roster, "evaluated", moment))
+        history.remember(store, report)
+        paths = _reports.write(report, formats, given["output"], store)
+        code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed, known)
+        finish(report, paths, code, why, given)
+        return code
 
 
 def finish(report: Any, paths: list[Path], code: int, why: str, given: dict[str, Any]) -> None:
