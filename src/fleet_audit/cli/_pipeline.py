@@ -140,7 +140,7 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
     import dataclasses
     import json
 
-    from fleet_audit import extract, waivers
+    from fleet_audit import extract, sitetests, waivers
     from fleet_audit.advisories import matching
     from fleet_audit.advisories.database import Database
     from fleet_audit.evaluate import Evaluator
@@ -162,8 +162,12 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
         draft.folder / "facts", {HostName(h): roster.groups.get(h, ()) for h in draft.evidence}, selection.checks, policy,
         library.params(selection.profile), as_of, library.references,
     ).evaluate()  # fmt: skip
+    site = sitetests.decided(_outcomes(draft.folder), sorted(map(HostName, draft.evidence)))
     marked = waivers.mark(
-        waivers.at(policy.waivers, as_of), done.results, done.findings, {HostName(h): g for h, g in roster.groups.items()}
+        waivers.at(policy.waivers, as_of),
+        (*done.results, *site.results),
+        (*done.findings, *site.findings),
+        {HostName(h): g for h, g in roster.groups.items()},
     )
     write_rows(
         draft.folder / "results.parquet", RESULT_COLUMNS,
@@ -173,7 +177,7 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
         draft.folder / "findings.parquet", FINDING_COLUMNS,
         [(f.check, f.host, f.subject, str(f.outcome), f.reason, f.fingerprint, f.waiver) for f in marked.findings],
     )  # fmt: skip
-    texts = [describe(check, selection) for check in selection.checks]
+    texts = [describe(check, selection) for check in selection.checks] + list(site.checks)
     leant_on = {name: library.references[name] for name in sorted({name for check in selection.checks for name in check.references})}
     said = {
         "waivers": [dataclasses.asdict(waiver) for waiver in marked.waivers],
@@ -190,6 +194,18 @@ def evaluate(draft: Draft, selection: Selection, roster: Roster, as_of: datetime
     rows = {name: reference.for_evaluator() for name, reference in leant_on.items()}
     for name, value in (("checks.json", texts), ("policy.json", said), ("references.json", rows)):
         (draft.folder / name).write_text(json.dumps(value, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+
+
+SITE_TESTS = "site-tests.jsonl"
+"""File of a run: what the site's own tests said, a line for each outcome."""
+
+
+def _outcomes(folder: Path) -> list[dict[str, Any]]:
+    """What a draft holds of the site's tests; nothing if none were run."""
+    import json
+
+    path = folder / SITE_TESTS
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 def _exclusions(selection: Selection) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
@@ -73,6 +74,8 @@ def command(run: str, **given: Any) -> int:
     try:
         for evidence in kept_evidence:
             draft.add(evidence)
+        if _pipeline.SITE_TESTS in old.file.files:
+            shutil.copyfile(old.path(_pipeline.SITE_TESTS), draft.folder / _pipeline.SITE_TESTS)
         _pipeline.evaluate(draft, selection, roster, moment, asked=kept)
     except BaseException:
         draft.abandon()  # the evidence is in the old run: nothing is lost

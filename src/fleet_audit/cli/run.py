@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -24,6 +25,12 @@ from fleet_audit.cli import _options as options
 @options.judging
 @options.reports
 @click.option("--resume", is_flag=True, help="Complete the newest interrupted run.")
+@click.option(
+    "--testinfra",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run the site's pytest-testinfra tests too; they open connections of their own.",
+)
 @click.option("--no-overlap", is_flag=True, help="End with 2 if another run of this store is in progress, as a schedule wants it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, where, by which transport, and end.")
 @options.verbosity
@@ -32,7 +39,7 @@ def command(inventory: str | None, **given: Any) -> int:
 
     Reads every host once over SSH, decides the selected checks, prints a summary and writes a report.
     """
-    from fleet_audit import history, policy
+    from fleet_audit import history, policy, sitetests
     from fleet_audit.cli import _collecting, _pipeline, _reports, _verdict
     from fleet_audit.findings import load
     from fleet_audit.model import Severity
@@ -49,6 +56,9 @@ def command(inventory: str | None, **given: Any) -> int:
     known = _verdict.baseline(store, given["baseline"])
     with _collecting.alone(store) if given["no_overlap"] else contextlib.nullcontext():
         draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
+        if given["testinfra"] is not None:
+            lines = sitetests.run(given["testinfra"], inventory, plan.hosts, become=given["become"])
+            (draft.folder / _pipeline.SITE_TESTS).write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines), "utf-8")
         moment = _pipeline.moment(None)
         _pipeline.evaluate(draft, selection, plan.roster, moment)
         report = load(_pipeline.seal(draft, plan.roster, "evaluated", moment))
