@@ -113,6 +113,27 @@ class AdvisoriesFile(BaseModel):
     ] = 30
 
 
+class NotifyFile(BaseModel):
+    """Who is told of what changed. Where to is a secret, and stands in the environment or a file, never here."""
+
+    model_config = _STRICT
+    name: Annotated[str, Field(description="What it is called in messages", pattern=r"^[a-z][a-z0-9-]*$")]
+    env: Annotated[str | None, Field(description="Variable that holds the address (an apprise URL)", pattern=r"^[A-Z_][A-Z0-9_]*$")] = None
+    file: Annotated[str | None, Field(description="File that holds the address, for its owner alone to read")] = None
+    on: Annotated[
+        list[Literal["new", "fixed", "lost-sight", "newly-unknown", "host-lost", "run-failed"]],
+        Field(description="What is told of", min_length=1),
+    ] = ["new", "lost-sight", "host-lost", "run-failed"]
+    severity: Annotated[Severity, Field(description="Of this severity or above")] = Severity.HIGH
+    groups: Annotated[list[str], Field(description="Inventory groups; left out: all", min_length=1)] = []
+
+    @model_validator(mode="after")
+    def _one_place(self) -> NotifyFile:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("needs either `env` or `file`")
+        return self
+
+
 def _plain_path(path: str) -> str:
     if not path.startswith("/") or "\0" in path or {"", ".", ".."} & set(path[1:].split("/")):
         raise ValueError("must be an absolute path without `.`, `..` and double or trailing slashes")
@@ -143,6 +164,7 @@ class PolicyFile(BaseModel):
     waivers: Annotated[list[WaiverFile], Field(description="What is wrong and accepted for a while", max_length=10_000)] = []
     data: Annotated[list[DataFile], Field(description="Folders of data, checkpoints and models", max_length=64)] = []
     peers: Annotated[list[PeerFile], Field(description="What must be the same on all hosts of a group", max_length=100)] = []
+    notify: Annotated[list[NotifyFile], Field(description="Who is told of what changed", max_length=100)] = []
     advisories: AdvisoriesFile = AdvisoriesFile()
     evidence: EvidenceFile = EvidenceFile()
     reference: ReferenceFile = ReferenceFile()
@@ -178,6 +200,7 @@ class Policy:
     """Days after which a source of advisories is too old."""
     evidence_days: int = 7
     """Days after which what was read of a host is stale."""
+    notify: tuple[NotifyFile, ...] = ()
     reference_days: int = 120
     """Days after which a reference table is too old."""
     path: Path | None = None
@@ -237,14 +260,25 @@ def parse(data: bytes, path: Path) -> Policy:
     try:
         file = PolicyFile.model_validate(document.value if document.value is not None else {})
     except ValidationError as error:
-        models = (PolicyFile, GroupFile, DataFile, ExclusionFile, WaiverFile, PeerFile, AdvisoriesFile, EvidenceFile, ReferenceFile)
+        models = (
+            PolicyFile,
+            GroupFile,
+            DataFile,
+            ExclusionFile,
+            WaiverFile,
+            PeerFile,
+            NotifyFile,
+            AdvisoriesFile,
+            EvidenceFile,
+            ReferenceFile,
+        )
         known = {name for model in models for name in model.model_fields}
         raise document.invalid(error, known) from None
     return Policy(
         file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
         tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
         tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.advisories.maximum_days, file.evidence.maximum_days,
-        file.reference.maximum_days, path,
+        tuple(file.notify), file.reference.maximum_days, path,
         data.decode("utf-8", "replace"), document,
     )  # fmt: skip
 

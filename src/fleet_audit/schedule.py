@@ -48,6 +48,8 @@ class Schedule(BaseModel):
     """`run` and its arguments, as the schedule starts them."""
     keep: list[str]
     """Arguments of `prune` after each run; none: old runs stay."""
+    notify: bool = False
+    """Tell what changed after each run."""
     run_as: str | None = None
     credential: str | None = None
     """File with an SSH key that systemd hands to the service alone."""
@@ -87,6 +89,8 @@ def units(schedule: Schedule, store: Path) -> dict[str, str]:
         "[Unit]", "Description=fleet-audit: audit of the fleet", "Wants=network-online.target", "After=network-online.target", "",
         "[Service]", "Type=oneshot", f"ExecStart={line}",
     ]  # fmt: skip
+    if schedule.notify:
+        service.append("ExecStartPost=-" + " ".join(map(_quoted, [*program(), "notify", "--store", str(store)])))
     if schedule.keep:
         service.append("ExecStartPost=" + " ".join(map(_quoted, [*program(), "prune", *schedule.keep, "--store", str(store)])))
     service += [
@@ -117,6 +121,8 @@ def cron_line(schedule: Schedule, store: Path) -> str:
     """The line of a crontab; `%` ends a command there. Source: crontab(5)."""
     hours, minute = hour(schedule.at)
     command = shlex.join([*program(), *schedule.command])
+    if schedule.notify:
+        command += f"; {shlex.join([*program(), 'notify', '--store', str(store)])} >/dev/null"
     if schedule.keep:
         command += f"; {shlex.join([*program(), 'prune', *schedule.keep, '--store', str(store)])} >/dev/null"
     when = CRON[schedule.every].format(hour=int(hours), minute=int(minute))

@@ -32,7 +32,7 @@ def command(before: str | None, after: str, store_folder: Path | None, output_fo
 
     store = _pipeline.open_store(store_folder)
     new = store.find(after, stage="evaluated")
-    old = store.find(before, stage="evaluated") if before is not None else _previous(store, new)
+    old = store.find(before, stage="evaluated") if before is not None else previous(store, new)
     found = diff.compare(old, new, facts=facts)
     if output_format == "json":
         value = dataclasses.asdict(found)
@@ -42,7 +42,7 @@ def command(before: str | None, after: str, store_folder: Path | None, output_fo
     return 0
 
 
-def _previous(store: Any, run: Any) -> Any:
+def previous(store: Any, run: Any) -> Any:
     """The evaluated run before one; of other evidence, if there is such a one."""
     from fleet_audit.model import FleetAuditError
 

@@ -23,6 +23,7 @@ _when = options.several(
     click.option("--at", default="06:00", show_default=True, metavar="HH:MM", help="Time of day; of an hourly one the minute counts."),
     click.option("--spread", default=15, show_default=True, type=click.IntRange(0, 1440), metavar="MINUTES", help="Begin at random within so long."),
     click.option("--keep-daily", type=click.IntRange(0, 10_000), metavar="N", help="Remove old runs after each run, as `prune` does."),
+    click.option("--notify", is_flag=True, help="After each run tell those whom the policy names what changed."),
     click.option("--run-as", metavar="USER", help="Account of the system service. [default: root]"),
     click.option("--credential", type=click.Path(path_type=Path), metavar="FILE", help="SSH key that systemd hands to the service alone."),
     options.store,
@@ -44,7 +45,8 @@ def _schedule(kind: Any, inventory: str, arguments: tuple[str, ...], store_folde
     words = ["run", where, "--store", str(store_folder), "-q", "--no-overlap", *arguments]
     keep = ["--keep-daily", str(given["keep_daily"])] if given["keep_daily"] is not None else []
     return Schedule(
-        kind=kind, every=given["every"], at=given["at"], spread_minutes=given["spread"], command=words, keep=keep, run_as=given["run_as"],
+        kind=kind, every=given["every"], at=given["at"], spread_minutes=given["spread"], command=words, keep=keep, notify=given["notify"],
+        run_as=given["run_as"],
         credential=str(given["credential"].absolute()) if given["credential"] else None, installed_at=datetime.now(UTC).replace(microsecond=0),
     )  # fmt: skip
 
