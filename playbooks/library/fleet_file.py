@@ -1,0 +1,148 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: a file that is saved before it is changed, validated in its place, and put back by itself unless confirmed."""
+
+from __future__ import absolute_import, division, print_function
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: fleet_file
+short_description: Write a file with a way back
+options:
+  path: {description: The file, type: path, required: true}
+  content: {description: What it shall hold; needed for present, type: str}
+  mode: {description: Its permission bits, type: str, default: "0644"}
+  state: {description: What to do, type: str, choices: [present, confirmed, restored], default: present}
+  saved: {description: Folder in which the state before is kept, type: path, required: true}
+  validate: {description: Command that must end with 0 once the file is in place, type: list, elements: str, default: []}
+  reload: {description: Command that makes the service read it, type: list, elements: str, default: []}
+  confirm_s: {description: Seconds after which the state before comes back unless it was confirmed; 0 never, type: int, default: 0}
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from ansible.module_utils.basic import AnsibleModule
+
+WAIT = r"""
+import json, os, subprocess, sys, time
+saved, seconds = sys.argv[1], float(sys.argv[2])
+time.sleep(seconds)
+note = os.path.join(saved, "state.json")
+if os.path.exists(os.path.join(saved, "confirmed")) or not os.path.exists(note):
+    sys.exit(0)
+with open(note) as handle:
+    before = json.load(handle)
+if before["content"] is None:
+    if os.path.exists(before["path"]):
+        os.unlink(before["path"])
+else:
+    with open(before["path"] + ".fleet", "w") as handle:
+        handle.write(before["content"])
+    os.chmod(before["path"] + ".fleet", before["mode"])
+    os.rename(before["path"] + ".fleet", before["path"])
+if before["reload"]:
+    subprocess.call(before["reload"])
+os.rename(note, os.path.join(saved, "reverted.json"))
+"""
+
+
+def read(path):
+    try:
+        with open(path) as handle:
+            return handle.read()
+    except (IOError, OSError):
+        return None
+
+
+def put(path, content, mode):
+    if content is None:
+        if os.path.exists(path):
+            os.unlink(path)
+        return
+    new = path + ".fleet"
+    with open(new, "w") as handle:
+        handle.write(content)
+    os.chmod(new, mode)
+    os.rename(new, path)
+
+
+def run(argv):
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out = process.communicate()[0].decode("utf-8", "replace")
+    return process.returncode, out.strip()
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            path=dict(type="path", required=True), content=dict(type="str"), mode=dict(type="str", default="0644"),
+            state=dict(type="str", choices=["present", "confirmed", "restored"], default="present"), saved=dict(type="path", required=True),
+            validate=dict(type="list", elements="str", default=[]), reload=dict(type="list", elements="str", default=[]),
+            confirm_s=dict(type="int", default=0),
+        ),
+        required_if=[("state", "present", ["content"])], supports_check_mode=True,
+    )
+    p = module.params
+    note, confirmed = os.path.join(p["saved"], "state.json"), os.path.join(p["saved"], "confirmed")
+    if p["state"] == "confirmed":
+        if os.path.exists(os.path.join(p["saved"], "reverted.json")):
+            module.fail_json(msg="it was not confirmed in time, and the state before is back")
+        changed = os.path.exists(note) and not os.path.exists(confirmed)
+        if changed and not module.check_mode:
+            open(confirmed, "w").close()
+        module.exit_json(changed=changed)
+    before = read(p["path"])
+    if p["state"] == "restored":
+        kept = read(note)
+        if kept is None:
+            module.exit_json(changed=False, msg="nothing was saved here")
+        old = json.loads(kept)
+        if not module.check_mode:
+            put(old["path"], old["content"], old["mode"])
+            if p["reload"]:
+                code, out = run(p["reload"])
+                if code:
+                    module.fail_json(msg="restored, but the service did not read it: " + out)
+            for path in (note, confirmed):
+                if os.path.exists(path):
+                    os.unlink(path)
+        module.exit_json(changed=True, diff=dict(before=before or "", after=old["content"] or ""))
+    diff = dict(before=before or "", after=p["content"], before_header=p["path"], after_header=p["path"])
+    if before == p["content"]:
+        module.exit_json(changed=False)
+    if module.check_mode:
+        module.exit_json(changed=True, diff=diff)
+    if not os.path.isdir(p["saved"]):
+        os.makedirs(p["saved"], 0o700)
+    mode = os.stat(p["path"]).st_mode & 0o7777 if before is not None else int(p["mode"], 8)
+    if not os.path.exists(note):
+        put(note, json.dumps(dict(path=p["path"], content=before, mode=mode, reload=p["reload"])), 0o600)
+    for left in (confirmed, os.path.join(p["saved"], "reverted.json")):
+        if os.path.exists(left):
+            os.unlink(left)
+    put(p["path"], p["content"], int(p["mode"], 8))
+    if p["validate"]:
+        code, out = run(p["validate"])
+        if code:
+            put(p["path"], before, mode)
+            module.fail_json(msg="refused by %s, and put back: %s" % (p["validate"][0], out))
+    if p["confirm_s"]:  # armed before the service reads it: from here on the node helps itself
+        subprocess.Popen(
+            [sys.executable, "-c", WAIT, p["saved"], str(p["confirm_s"])], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True, close_fds=True,
+        )
+    if p["reload"]:
+        code, out = run(p["reload"])
+        if code:
+            put(p["path"], before, mode)
+            run(p["reload"])
+            module.fail_json(msg="the service did not read it, and it was put back: " + out)
+    module.exit_json(changed=True, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: settings of the kernel, now and at the next boot, with the values before saved."""
+
+from __future__ import absolute_import, division, print_function
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: fleet_sysctl
+short_description: Set kernel settings with a way back
+options:
+  settings: {description: "Key -> value; `*` in a key stands for every interface that is there", type: dict, default: {}}
+  path: {description: File that sets them at boot, type: path, required: true}
+  state: {description: What to do, type: str, choices: [present, restored], default: present}
+  saved: {description: Folder in which the state before is kept, type: path, required: true}
+"""
+
+import glob
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def read(path):
+    try:
+        with open(path) as handle:
+            return handle.read()
+    except (IOError, OSError):
+        return None
+
+
+def put(path, content):
+    if content is None:
+        if os.path.exists(path):
+            os.unlink(path)
+        return
+    with open(path + ".fleet", "w") as handle:
+        handle.write(content)
+    os.chmod(path + ".fleet", 0o644)
+    os.rename(path + ".fleet", path)
+
+
+def places(key):
+    """Paths below /proc/sys; a dot in an interface's name is a slash in the key, as sysctl(8) has it."""
+    return sorted(glob.glob("/proc/sys/" + key.replace(".", "/")))
+
+
+def parsed(text):
+    found = {}
+    for line in (text or "").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.lstrip().startswith("#"):
+            found[name.strip()] = value.strip()
+    return found
+
+
+def write(path, value):
+    with open(path, "w") as handle:
+        handle.write(value + "\n")
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            settings=dict(type="dict", default={}), path=dict(type="path", required=True),
+            state=dict(type="str", choices=["present", "restored"], default="present"), saved=dict(type="path", required=True),
+        ),
+        supports_check_mode=True,
+    )
+    p = module.params
+    note = os.path.join(p["saved"], "state.json")
+    if p["state"] == "restored":
+        kept = read(note)
+        if kept is None:
+            module.exit_json(changed=False, msg="nothing was saved here")
+        old = json.loads(kept)
+        if not module.check_mode:
+            put(p["path"], old["file"])
+            for path in sorted(old["values"]):
+                if os.path.exists(path):
+                    write(path, old["values"][path])
+            os.unlink(note)
+        module.exit_json(changed=True)
+    wanted = dict((key, str(value)) for key, value in p["settings"].items())
+    differing, missing = {}, []
+    for key in sorted(wanted):
+        found = places(key)
+        if not found:
+            missing.append(key)
+        for path in found:
+            now = (read(path) or "").strip()
+            if now != wanted[key]:
+                differing[path] = now
+    before = read(p["path"])
+    lines = dict(parsed(before), **dict((k, v) for k, v in wanted.items() if k not in missing))
+    content = "# Set by fleet-audit.\n" + "".join("%s = %s\n" % (k, lines[k]) for k in sorted(lines))
+    if not lines or (not differing and before == content):
+        module.exit_json(changed=False, missing=missing)
+    now = "".join("%s = %s\n" % (path, differing[path]) for path in sorted(differing))
+    goal = "".join("%s = %s\n" % (path, wanted[key]) for key in sorted(wanted) for path in places(key) if path in differing)
+    diff = [dict(before=before or "", after=content, before_header=p["path"], after_header=p["path"]), dict(before=now, after=goal)]
+    if module.check_mode:
+        module.exit_json(changed=True, diff=diff, missing=missing)
+    if not os.path.isdir(p["saved"]):
+        os.makedirs(p["saved"], 0o700)
+    kept = read(note)
+    old = json.loads(kept) if kept else dict(file=before, values={})
+    for path in differing:
+        old["values"].setdefault(path, differing[path])
+    put(note, json.dumps(old))
+    done = []
+    try:
+        for key in sorted(wanted):
+            for path in places(key):
+                if path in differing:
+                    write(path, wanted[key])
+                    done.append(path)
+        put(p["path"], content)
+    except (IOError, OSError) as error:
+        for path in done:
+            write(path, differing[path])
+        put(p["path"], before)
+        module.fail_json(msg="put back: %s" % error)
+    module.exit_json(changed=True, diff=diff, missing=missing)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans: from the findings of a run to actions of Ansible roles on hosts in batches, for a person to review.
+
+A plan holds ids and variables of checks and names of the inventory, never text of a node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fleet_audit import content, yamlfile
+from fleet_audit.findings import Report
+from fleet_audit.landscape import primary
+from fleet_audit.model import FleetAuditError, Outcome
+from fleet_audit.runs import Run
+
+DISRUPTIONS = ("none", "service-restart", "reboot", "drain")
+HOURS = 24
+"""After so long a plan is stale."""
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoleFile(BaseModel):
+    """`meta/fleet_audit.yml` of a role."""
+
+    model_config = _STRICT
+    grade: Literal["behaviour", "parser", "dry"]
+    """How far it was proved."""
+    tables: list[str]
+    saves: str
+    confirm: bool
+    """A new connection must confirm it, or the node puts the state before back."""
+    checks: list[str]
+
+
+class Action(BaseModel):
+    """One role on some hosts."""
+
+    model_config = _STRICT
+    role: str
+    grade: str
+    disruption: Literal["none", "service-restart", "reboot", "drain"]
+    confirm: bool
+    checks: list[str]
+    variables: dict[str, Any]
+    batches: list[list[str]] = Field(min_length=1)
+    """Hosts; the first batch is one canary of each group."""
+    findings: dict[str, list[str]]
+    """Host -> checks of it that are to pass afterwards."""
+
+
+class NotFixed(BaseModel):
+    """Failures that the plan leaves, and why."""
+
+    model_config = _STRICT
+    check: str
+    hosts: int
+    why: str
+
+
+class Plan(BaseModel):
+    """A plan as its file holds it."""
+
+    model_config = _STRICT
+    plan: str
+    run: str
+    run_sha256: str
+    made_at: datetime
+    stale_after: datetime
+    inventory: str
+    policy_file: str | None
+    profile: str
+    actions: list[Action]
+    not_fixed: list[NotFixed]
+
+    @property
+    def hosts(self) -> set[str]:
+        """All hosts that it touches."""
+        return {host for action in self.actions for batch in action.batches for host in batch}
+
+
+@dataclass(frozen=True)
+class Role:
+    """A shipped role."""
+
+    name: str
+    file: RoleFile
+    path: Path
+
+
+@cache
+def roles() -> Mapping[str, Role]:
+    """The roles that remediate, by name."""
+    found = {}
+    for path in sorted((content.folder("playbooks") / "roles").glob("*/meta/fleet_audit.yml")):
+        document = yamlfile.load(path)
+        try:
+            found[path.parts[-3]] = Role(path.parts[-3], RoleFile.model_validate(document.value), path.parents[1])
+        except ValidationError as error:
+            raise document.invalid(error, RoleFile.model_fields) from None
+    return found
+
+
+def sha256(run: Run) -> str:
+    """What binds a plan to a run: the hash of its run.json, which names the hashes of all the rest."""
+    return hashlib.sha256((run.folder / "run.json").read_bytes()).hexdigest()
+
+
+def make(
+    run: Run, report: Report, *, checks: Sequence[str] = (), hosts: Sequence[str] | None = None, most: str = "none", batch: int = 10,
+    experimental: bool = False,
+) -> Plan:  # fmt: skip
+    """The plan for what fails in a run: no disruption above `most`; of a role one action."""
+    inventory = report.inputs.get("inventory")
+    if not isinstance(inventory, str) or not inventory:
+        raise FleetAuditError(f"run {report.id} has no inventory that Ansible could use: audit with one, then plan")
+    views = {c.id: c for c in report.checks}
+    described = {c["id"]: c for c in run.document("checks.json")}
+    groups = {h.name: h.entry.groups for h in report.hosts}
+    archived = {h.name for h in report.hosts if h.entry.transport == "archive"}
+    wanted: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # role -> host -> checks
+    left: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for result in report.results:
+        if (
+            result.outcome is not Outcome.FAIL
+            or (checks and result.check not in checks)
+            or (hosts is not None and result.host not in hosts)
+        ):
+            continue
+        why = _why_not(described[result.check].get("remediation"), result.check, most, experimental=experimental)
+        if result.waived:
+            why = "a waiver accepts it"
+        elif result.host in archived:
+            why = "the host is a record: there is nobody to fix"
+        if why:
+            left[result.check, why].add(result.host)
+        else:
+            wanted[views[result.check].role or ""][result.host].append(result.check)
+    actions = []
+    for name, of_host in wanted.items():
+        role = roles()[name]
+        ids = sorted({c for found in of_host.values() for c in found})
+        variables: dict[str, Any] = {}
+        for check in ids:
+            variables |= (described[check]["remediation"] or {}).get("vars") or {}
+        disruption = max((described[c]["remediation"]["disruption"] for c in ids), key=DISRUPTIONS.index)
+        actions.append(
+            Action(role=name, grade=role.file.grade, disruption=disruption, confirm=role.file.confirm, checks=ids, variables=variables,
+                   batches=_batches(sorted(of_host), groups, batch), findings={h: sorted(found) for h, found in sorted(of_host.items())})
+        )  # fmt: skip
+    actions.sort(key=lambda a: (DISRUPTIONS.index(a.disruption), a.role))
+    now = datetime.now(UTC).replace(microsecond=0)
+    identity = hashlib.sha256(repr((sha256(run), now.isoformat(), [a.model_dump_json() for a in actions])).encode()).hexdigest()[:12]
+    return Plan(
+        plan=identity, run=report.id, run_sha256=sha256(run), made_at=now, stale_after=now + timedelta(hours=HOURS), inventory=inventory,
+        policy_file=report.inputs.get("policy_file"), profile=str(report.inputs.get("profile") or "baseline"), actions=actions,
+        not_fixed=[NotFixed(check=c, hosts=len(h), why=w) for (c, w), h in sorted(left.items())],
+    )  # fmt: skip
+
+
+def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, *, experimental: bool) -> str:
+    if not remediation:
+        return "it has no automatic fix: see the check"
+    role = roles().get(remediation["role"])
+    if role is None:
+        return f"the role {remediation['role']} is not there yet: see the check's fix"
+    if check not in role.file.checks:
+        return f"the role {role.name} does not cover it: see the check's fix"
+    if role.file.grade == "dry" and not experimental:
+        return f"the role {role.name} was tried in check mode alone: --experimental"
+    if DISRUPTIONS.index(remediation["disruption"]) > DISRUPTIONS.index(most):
+        return f"its disruption is {remediation['disruption']}: --max-disruption {remediation['disruption']}"
+    return ""
+
+
+def _batches(hosts: Sequence[str], groups: Mapping[Any, Sequence[str]], size: int) -> list[list[str]]:
+    """One canary of each group, then so many hosts at once."""
+    smallest = primary({h: groups.get(h, ()) for h in hosts})  # type: ignore[misc]
+    canaries = sorted({group: host for host, group in sorted(smallest.items(), reverse=True)}.values())
+    rest = [h for h in hosts if h not in canaries]
+    return [list(map(str, canaries)), *([rest[n : n + size] for n in range(0, len(rest), size)])]
+
+
+HEAD = """# A plan of fleet-audit. Review it; `fleet-audit remediate apply {file}` shows its changes first and asks.
+# It is bound to run {run}, and stale after {stale}. The first batch of an action is one canary of each group.
+"""
+
+
+def text(plan: Plan, file: str) -> str:
+    """The plan's file."""
+    body = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, width=150, allow_unicode=True)
+    return HEAD.format(file=file, run=plan.run, stale=f"{plan.stale_after:%Y-%m-%d %H:%M} UTC") + body
+
+
+def load(path: Path) -> Plan:
+    """A plan from its file. Raises `FleetAuditError` naming file, line and field."""
+    document = yamlfile.load(path)
+    try:
+        return Plan.model_validate(document.value)
+    except ValidationError as error:
+        raise document.invalid(error, {*Plan.model_fields, *Action.model_fields, *NotFixed.model_fields}) from None
+
+
+def check(plan: Plan, run: Run, now: datetime) -> None:
+    """Raise `FleetAuditError` if a plan must not be carried out: another run, too old, or a role that has changed."""
+    if sha256(run) != plan.run_sha256:
+        raise FleetAuditError(f"plan {plan.plan} is not of run {run.file.id} as it is in this store: plan again")
+    if now > plan.stale_after:
+        raise FleetAuditError(f"plan {plan.plan} is stale since {plan.stale_after:%Y-%m-%d %H:%M} UTC: audit and plan again")
+    for action in plan.actions:
+        role = roles().get(action.role)
+        if role is None or not set(action.checks) <= set(role.file.checks):
+            raise FleetAuditError(f"plan {plan.plan}: this version has no role {action.role!r} for these checks: plan again")

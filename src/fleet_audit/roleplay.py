@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one role on one batch of hosts through ansible-runner, in a process of its own, and says what became of each host."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fleet_audit import content
+from fleet_audit.model import FleetAuditError
+from fleet_audit.remediation import Action
+
+
+@dataclass
+class Played:
+    """What became of a batch."""
+
+    ok: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Host -> why; hosts that could not be reached among them."""
+    diffs: dict[str, str] = field(default_factory=dict)
+
+
+def play(
+    action: Action, hosts: Sequence[str], inventory: str, folder: Path, *, state: str, check: bool, plan: str, become: bool, extra: dict[str, Any],
+    told: Callable[[str], None] = lambda line: None,
+) -> Played:  # fmt: skip
+    """Run a role. `state` is present, confirmed or restored; with `check` nothing is changed and `diffs` say what would be.
+
+    Everything that Ansible did is kept below `folder`. Raises `FleetAuditError` if Ansible could not begin.
+    """
+    if importlib.util.find_spec("ansible_runner") is None:
+        raise FleetAuditError("remediation needs ansible-runner: install fleet-audit with the extra `remediate`")
+    import ansible_runner  # type: ignore[import-untyped]
+
+    books = content.folder("playbooks")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    done = Played()
+
+    def event(value: dict[str, Any]) -> bool:
+        data = value.get("event_data") or {}
+        host, result = data.get("host"), data.get("res") or {}
+        kind = value.get("event")
+        if host and kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
+            done.failed[host] = str(result.get("msg") or kind)[:500]
+            told(f"{host}: {'lost' if kind == 'runner_on_unreachable' else 'failed'}")
+        elif host and kind == "runner_on_ok":
+            done.ok.add(host)
+            if result.get("changed"):
+                done.changed.add(host)
+                if shown := _diff(result.get("diff")):
+                    done.diffs[host] = done.diffs.get(host, "") + shown
+        return True
+
+    env = {
+        "ANSIBLE_LIBRARY": str(books / "library"), "ANSIBLE_ROLES_PATH": str(books / "roles"), "ANSIBLE_RETRY_FILES_ENABLED": "0",
+        "ANSIBLE_NOCOWS": "1", "ANSIBLE_DIFF_ALWAYS": "1", "ANSIBLE_LOCALHOST_WARNING": "0", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
+        # Each task comes by a connection of its own: one that stays open would prove nothing of a changed sshd.
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPersist=no", "ANSIBLE_PIPELINING": "1",
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
+    }  # fmt: skip
+    variables = {
+        **action.variables, **extra, "fleet_audit_role": action.role, "fleet_audit_state": state, "fleet_audit_checks": action.checks,
+        "fleet_audit_saved": f"/var/lib/fleet-audit/saved/{plan}",
+    }  # fmt: skip
+    words = ["--diff", *(["--check"] if check else []), *(["--become"] if become else [])]
+    run = ansible_runner.run(
+        private_data_dir=str(folder), playbook=str(books / "remediate.yml"), inventory=inventory if "," in inventory else str(Path(inventory)),
+        limit=",".join(hosts), extravars=variables, envvars=env, cmdline=" ".join(words), quiet=True, event_handler=event,
+        ident=f"{action.role}-{state}{'-check' if check else ''}-{len(list((folder / 'artifacts').glob('*'))):03d}", suppress_env_files=True,
+    )  # fmt: skip
+    if not done.ok and not done.failed:
+        out = Path(run.config.artifact_dir, "stdout")
+        last = [line for line in (out.read_text("utf-8", "replace").splitlines() if out.exists() else []) if line.strip()]
+        raise FleetAuditError(f"Ansible did not begin: {last[-1] if last else run.status}; all it said is in {out}")
+    for host in hosts:
+        if host not in done.ok and host not in done.failed:
+            done.failed[host] = "Ansible said nothing of it"
+    done.ok -= done.failed.keys()
+    return done
+
+
+def _diff(value: Any) -> str:
+    """A unified diff of what a task reports."""
+    import difflib
+
+    parts: list[str] = []
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict) and isinstance(one.get("before"), str) and isinstance(one.get("after"), str):
+            names = str(one.get("before_header") or "before"), str(one.get("after_header") or "after")
+            parts += difflib.unified_diff(one["before"].splitlines(), one["after"].splitlines(), *names, n=1, lineterm="")
+    return "\n".join(parts) + "\n" if parts else ""
+
+
+def note(folder: Path, value: dict[str, Any]) -> None:
+    """Append to what was done, a line of JSON at a time: whatever ends the program, the file says how far it came."""
+    with (folder / "progress.jsonl").open("a", encoding="utf-8") as out:
+        out.write(json.dumps(value, sort_keys=True) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def progress(folder: Path) -> list[dict[str, Any]]:
+    """What was noted; a last line that was cut is left out."""
+    try:
+        lines = (folder / "progress.jsonl").read_text("utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From findings to fixed nodes and back, on real booted hosts: plan, check mode, apply, audit, again, rollback, and a lock-out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import MAIN, cli_environment, load_report
+from tests.hosts import HostSpec, Lab, LabUnavailable
+
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
+
+CHECKS = ("icmp-redirects-refused", "redirects-not-sent", "source-routes-refused", "network-floods-resisted", "ssh-x11-forwarding-off",
+          "ssh-authentication-attempts-limited", "ssh-tunnel-off", "ssh-agent-forwarding-off")  # fmt: skip
+BAD = """
+sysctl -qw net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.eth0.accept_redirects=1 net.ipv4.conf.all.send_redirects=1
+sysctl -qw net.ipv4.conf.all.accept_source_route=1 net.ipv4.conf.eth0.accept_source_route=1 net.ipv4.tcp_syncookies=0
+printf 'X11Forwarding yes\\nMaxAuthTries 6\\nPermitTunnel yes\\nAllowAgentForwarding yes\\n' > /etc/ssh/sshd_config.d/50-bad.conf
+systemctl reload ssh
+"""
+
+
+class Site:
+    """Three booted hosts in two groups, all bad, and a store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lab = folder, Lab(folder / "lab")
+        self.inventory, self.store = folder / "site.ini", folder / "store"
+
+    def up(self) -> None:
+        names = ("node-1", "node-2", "node-3")
+        self.lab.up([HostSpec(name, kind="boot", release="bookworm") for name in names])
+        for name in names:
+            self.lab.exec(name, ["sh", "-c", BAD], timeout=60)
+        lines = [line for line in self.lab.inventory.read_text().splitlines() if line.split(" ")[0] in names]
+        rest = [line for line in self.lab.inventory.read_text().splitlines() if line.split(" ")[0] not in names and "[" not in line]
+        common = self.lab.inventory.read_text().partition("[all:vars]")[2]
+        self.inventory.write_text(
+            "\n".join(["[train]", *lines[:2], "[login]", lines[2], "[all:vars]" + common, *([] if common else rest)]) + "\n"
+        )
+
+    def cli(self, *words: object, **more: Any) -> CompletedProcess[str]:
+        argv = [*MAIN, *map(str, words), "--store", str(self.store)]
+        return self.lab.run(argv, env=cli_environment(), timeout=300, **more)
+
+    def audit(self, *checks: str) -> dict[tuple[str, str], str]:
+        chosen = [word for check in checks or CHECKS for word in ("--check", check)]
+        done = self.cli("run", self.inventory, "-b", *chosen, "-q", "-f", "json", "-o", self.folder / "r.json")
+        assert done.returncode in (0, 1, 3), done.stderr
+        return {(r["host"], r["check"]): r["outcome"] for r in load_report(self.folder / "r.json")["results"]}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    if os.geteuid() != 0:
+        pytest.skip("no real SSH hosts here: not root")
+    found = Site(tmp_path_factory.mktemp("remediate"))
+    try:
+        found.up()
+        yield found
+    except LabUnavailable as error:
+        pytest.skip(f"no real SSH hosts here: {error}")
+    finally:
+        found.lab.down()
+
+
+def test_from_findings_to_fixed_nodes_and_back(site: Site) -> None:
+    bad = site.audit()
+    assert set(bad.values()) == {"fail"}, [key for key, outcome in bad.items() if outcome != "fail"]
+    path = site.folder / "plan.yaml"
+    quiet = site.cli("remediate", "plan")
+    assert "sysctl (behaviour, none): 4 checks on 3 hosts" in quiet.stderr and "its disruption is service-restart" in quiet.stdout
+    done = site.cli("remediate", "plan", "--max-disruption", "service-restart", "--batch", "1", "-o", path)
+    assert done.returncode == 0, done.stderr
+    plan = yaml.safe_load(path.read_text())
+    assert [(a["role"], a["batches"]) for a in plan["actions"]] == [
+        ("sysctl", [["node-1", "node-3"], ["node-2"]]), ("ssh_hardening", [["node-1", "node-3"], ["node-2"]]),
+    ]  # fmt: skip
+
+    shown = site.cli("remediate", "apply", path, "-b", "--check", "--drain", "none")
+    assert shown.returncode == 0, shown.stderr
+    assert "+net.ipv4.tcp_syncookies = 1" in shown.stdout and "+X11Forwarding no" in shown.stdout
+    assert set(site.audit().values()) == {"fail"}, "check mode changes nothing"
+
+    unasked = site.cli("remediate", "apply", path, "-b", "--drain", "none", input="")
+    assert unasked.returncode == 2 and "nothing was changed" in unasked.stderr
+    part = site.cli("remediate", "apply", path, "-b", "--yes")
+    assert part.returncode == 0 and "ssh_hardening is left, as it disturbs" in part.stderr, part.stdout + part.stderr
+    half = site.audit()
+    assert {outcome for (_, c), outcome in half.items() if c.startswith("ssh-")} == {"fail"}
+    assert {outcome for (_, c), outcome in half.items() if not c.startswith("ssh-")} == {"pass"}
+
+    applied = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert "canaries: node-1, node-3" in applied.stdout and "batch 2 of 2: node-2" in applied.stdout
+    assert set(site.audit().values()) == {"pass"}
+    again = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none")
+    assert again.returncode == 0 and "all of the plan is done already" in again.stdout
+    time.sleep(1)
+    config = site.lab.exec("node-1", ["cat", "/etc/ssh/sshd_config.d/0-fleet-audit.conf"], timeout=20).stdout
+    assert "X11Forwarding no\n" in config and "MaxAuthTries 4\n" in config and "Ciphers" not in config, "only what was planned"
+
+    back = site.cli("remediate", "rollback", path, "-b")
+    assert back.returncode == 0, back.stderr
+    assert "ssh_hardening: restored on 3 of 3 hosts" in back.stdout
+    assert set(site.audit().values()) == {"fail"}, "the findings are back"
+    gone = site.lab.exec("node-1", ["ls", "/etc/ssh/sshd_config.d", "/etc/sysctl.d"], timeout=20).stdout
+    assert "fleet-audit" not in gone
+
+
+def test_what_locks_one_out_comes_back_by_itself(site: Site) -> None:
+    """The plan's own variables, altered by hand to a setting that lets nobody in."""
+    site.audit("ssh-x11-forwarding-off")
+    path = site.folder / "lock.yaml"
+    site.cli("remediate", "plan", "--max-disruption", "service-restart", "--host", "node-2", "-o", path)
+    plan = yaml.safe_load(path.read_text())
+    (action,) = plan["actions"]
+    action["variables"]["ssh_max_startups"] = "1:100:1"
+    action["variables"]["ssh_pubkey_accepted_algorithms"] = ["ssh-dss-cert-v01@openssh.com", "sk-ssh-ed25519@openssh.com"]
+    path.write_text(yaml.safe_dump(plan))
+    done = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none", "--confirm-within", "25")
+    assert done.returncode == 1 and "the nodes put the state before back by themselves" in done.stderr, done.stdout + done.stderr
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = site.lab.run(site.lab.ssh("node-2", "true"), timeout=30)
+        if answer.returncode == 0:
+            break
+        time.sleep(2)
+    assert answer.returncode == 0, "a new connection is let in again"
+    assert "0-fleet-audit" not in site.lab.exec("node-2", ["ls", "/etc/ssh/sshd_config.d"], timeout=20).stdout
+
+
+def test_a_plan_that_is_old_altered_or_of_another_run_is_refused(site: Site) -> None:
+    site.audit("ssh-x11-forwarding-off")
+    path = site.folder / "old.yaml"
+    site.cli("remediate", "plan", "--max-disruption", "service-restart", "-o", path)
+    plan = yaml.safe_load(path.read_text())
+    for change, words in (
+        ({"stale_after": "2020-01-01T00:00:00Z"}, "is stale since"), ({"run_sha256": "0" * 64}, "is not of run"), ({"actions": [{}]}, "actions.0"),
+        ({"surprise": 1}, "surprise"),
+    ):  # fmt: skip
+        path.write_text(yaml.safe_dump({**plan, **change}))
+        done = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none")
+        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans: what they hold, what they leave and why, and that no text of a node gets into one (synthetic reports)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fleet_audit import remediation
+from fleet_audit.facts import tables
+from fleet_audit.findings import Report
+from fleet_audit.model import CheckId, FleetAuditError, HostName, Outcome, Result, Severity
+
+from .factory import library
+from .report.factory import check, host
+
+EVIL = "{{ lookup('pipe', 'id') }}\n- hosts: all"
+
+
+class FakeRun:
+    """A run as far as a plan asks it: its folder, and its checks."""
+
+    def __init__(self, folder: Path, checks: list[dict[str, Any]]) -> None:
+        self.folder, self.checks = folder, checks
+        (folder / "run.json").write_text("{}")
+
+    def document(self, name: str) -> Any:
+        assert name == "checks.json"
+        return self.checks
+
+
+def report(outcomes: dict[tuple[str, str], Outcome], **fields: Any) -> Report:
+    ids, names = sorted({c for c, _ in outcomes}), sorted({h for _, h in outcomes})
+    shipped = library().checks
+    views = tuple(
+        check(i, severity=Severity.HIGH, role=shipped[CheckId(i)].file.remediation.role if shipped[CheckId(i)].file.remediation else None)  # type: ignore[union-attr]
+        for i in ids
+    )  # fmt: skip
+    results = tuple(Result(CheckId(c), HostName(h), o, EVIL, 1, 1, 0) for (c, h), o in sorted(outcomes.items()))
+    from .report.factory import report as base
+
+    return dataclasses.replace(base({"x": Outcome.PASS}), hosts=tuple(host(n) for n in names), checks=views, results=results, findings=(),
+                               inputs={"inventory": "/srv/i.ini", "profile": "baseline"}, **fields)  # fmt: skip
+
+
+def described(*ids: str) -> list[dict[str, Any]]:
+    return [library().checks[CheckId(i)].file.model_dump(mode="json") for i in ids]
+
+
+def plan(tmp_path: Path, outcomes: dict[tuple[str, str], Outcome], most: str = "service-restart", **more: Any) -> remediation.Plan:
+    ids = sorted({c for c, _ in outcomes})
+    return remediation.make(FakeRun(tmp_path, described(*ids)), report(outcomes), most=most, **more)  # type: ignore[arg-type]
+
+
+def test_a_role_gets_the_variables_of_its_checks_and_hosts_come_in_batches(tmp_path: Path) -> None:
+    outcomes = {(c, f"n{n}"): Outcome.FAIL for c in ("ssh-x11-forwarding-off", "ssh-tunnel-off", "redirects-not-sent") for n in range(5)}
+    found = plan(tmp_path, outcomes, batch=2)
+    assert [(a.role, a.disruption, a.batches) for a in found.actions] == [
+        ("sysctl", "none", [["n0"], ["n1", "n2"], ["n3", "n4"]]), ("ssh_hardening", "service-restart", [["n0"], ["n1", "n2"], ["n3", "n4"]]),
+    ]  # fmt: skip
+    assert found.actions[1].variables == {"ssh_x11_forwarding": "no", "ssh_permit_tunnel": "no"} and found.not_fixed == []
+    assert found.stale_after > found.made_at
+
+
+def test_what_is_left_says_why(tmp_path: Path) -> None:
+    outcomes = {
+        ("ssh-x11-forwarding-off", "a"): Outcome.FAIL, ("ssh-match-blocks-keep-protection", "a"): Outcome.FAIL,
+        ("nvidia-driver-minimum", "a"): Outcome.FAIL, ("gpu-inforom-valid", "a"): Outcome.FAIL, ("redirects-not-sent", "b"): Outcome.UNKNOWN,
+    }  # fmt: skip
+    found = plan(tmp_path, outcomes, most="none")
+    assert found.actions == []
+    assert {n.check: n.why for n in found.not_fixed} == {
+        "ssh-x11-forwarding-off": "its disruption is service-restart: --max-disruption service-restart",
+        "ssh-match-blocks-keep-protection": "the role ssh_hardening does not cover it: see the check's fix",
+        "nvidia-driver-minimum": "the role nvidia_driver is not there yet: see the check's fix",
+        "gpu-inforom-valid": "it has no automatic fix: see the check",
+    }  # fmt: skip
+
+
+def test_no_text_of_a_node_is_in_a_plan_and_its_file_is_read_back(tmp_path: Path) -> None:
+    found = plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL})
+    text = remediation.text(found, "p.yaml")
+    assert "lookup" not in text and "{{" not in text
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    assert remediation.load(path) == found
+
+
+def test_waived_failures_and_records_are_left(tmp_path: Path) -> None:
+    outcomes = {("redirects-not-sent", "a"): Outcome.FAIL, ("redirects-not-sent", "b"): Outcome.FAIL}
+    given = report(outcomes)
+    entry = given.hosts[1].entry.model_copy(update={"transport": "archive"})
+    given = dataclasses.replace(
+        given, results=tuple(dataclasses.replace(r, waived=r.host == "a") for r in given.results),
+        hosts=(given.hosts[0], dataclasses.replace(given.hosts[1], entry=entry)),
+    )  # fmt: skip
+    found = remediation.make(FakeRun(tmp_path, described("redirects-not-sent")), given)  # type: ignore[arg-type]
+    assert found.actions == [] and {n.why for n in found.not_fixed} == {
+        "a waiver accepts it",
+        "the host is a record: there is nobody to fix",
+    }
+
+
+def test_a_run_without_an_inventory_cannot_be_planned(tmp_path: Path) -> None:
+    given = dataclasses.replace(report({("redirects-not-sent", "a"): Outcome.FAIL}), inputs={"inventory": None})
+    with pytest.raises(FleetAuditError, match="no inventory that Ansible could use"):
+        remediation.make(FakeRun(tmp_path, described("redirects-not-sent")), given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(remediation.roles()))
+def test_a_role_covers_what_it_says(name: str) -> None:
+    """Its checks name it, its tables are what they read, and every variable that they hand over is one of its own."""
+    role = remediation.roles()[name]
+    spec = yaml.safe_load((role.path / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    variables = yaml.safe_load((role.path / "vars/main.yml").read_text())
+    known = set(spec) | set(variables.get("ssh_keywords", {}))
+    for id_ in role.file.checks:
+        file = library().checks[CheckId(id_)].file
+        assert file.remediation is not None and file.remediation.role == name, id_
+        assert set(file.remediation.vars) <= known, id_
+        assert library().checks[CheckId(id_)].tables & set(role.file.tables), id_
+    assert set(role.file.tables) <= set(tables())
+    assert (role.path / "tasks/main.yml").is_file() and spec["fleet_audit_state"]["choices"] == ["present", "confirmed", "restored"]
+    if name == "sysctl":
+        assert set(variables["sysctl_of_check"]) == set(role.file.checks)
+
+
+def test_progress_that_was_cut_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    from fleet_audit import roleplay
+
+    roleplay.note(tmp_path, {"kind": "begun", "action": 0, "batch": 0, "hosts": ["a"]})
+    with (tmp_path / "progress.jsonl").open("a") as out:
+        out.write('{"kind": "do')
+    assert roleplay.progress(tmp_path) == [{"kind": "begun", "action": 0, "batch": 0, "hosts": ["a"]}]
+    assert json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[0])["kind"] == "begun"
