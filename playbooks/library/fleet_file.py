@@ -2,10 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ansible module: a file that is saved before it is changed, validated in its place, and put back by itself unless confirmed."""
 
-from __future__ import absolute_import, division, print_function
-
-__metaclass__ = type
-
 DOCUMENTATION = r"""
 module: fleet_file
 short_description: Write a file with a way back
@@ -24,14 +20,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
 WAIT = r"""
 import json, os, subprocess, sys, time
-saved, seconds = sys.argv[1], float(sys.argv[2])
+saved, seconds, token = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 time.sleep(seconds)
 note = os.path.join(saved, "state.json")
+with open(os.path.join(saved, "armed")) as handle:
+    if handle.read() != token:
+        sys.exit(0)  # a later change has its own watch
 if os.path.exists(os.path.join(saved, "confirmed")) or not os.path.exists(note):
     sys.exit(0)
 with open(note) as handle:
@@ -51,14 +51,16 @@ os.rename(note, os.path.join(saved, "reverted.json"))
 
 
 def read(path):
+    """The text of a file, None if it cannot be read."""
     try:
         with open(path) as handle:
             return handle.read()
-    except (IOError, OSError):
+    except OSError:
         return None
 
 
 def put(path, content, mode):
+    """Replace a file whole; without content remove it."""
     if content is None:
         if os.path.exists(path):
             os.unlink(path)
@@ -71,20 +73,27 @@ def put(path, content, mode):
 
 
 def run(argv):
+    """Exit status and output of a command."""
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     out = process.communicate()[0].decode("utf-8", "replace")
     return process.returncode, out.strip()
 
 
 def main():
+    """Do what the parameters say."""
     module = AnsibleModule(
-        argument_spec=dict(
-            path=dict(type="path", required=True), content=dict(type="str"), mode=dict(type="str", default="0644"),
-            state=dict(type="str", choices=["present", "confirmed", "restored"], default="present"), saved=dict(type="path", required=True),
-            validate=dict(type="list", elements="str", default=[]), reload=dict(type="list", elements="str", default=[]),
-            confirm_s=dict(type="int", default=0),
-        ),
-        required_if=[("state", "present", ["content"])], supports_check_mode=True,
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "content": {"type": "str"},
+            "mode": {"type": "str", "default": "0644"},
+            "state": {"type": "str", "choices": ["present", "confirmed", "restored"], "default": "present"},
+            "saved": {"type": "path", "required": True},
+            "validate": {"type": "list", "elements": "str", "default": []},
+            "reload": {"type": "list", "elements": "str", "default": []},
+            "confirm_s": {"type": "int", "default": 0},
+        },
+        required_if=[("state", "present", ["content"])],
+        supports_check_mode=True,
     )
     p = module.params
     note, confirmed = os.path.join(p["saved"], "state.json"), os.path.join(p["saved"], "confirmed")
@@ -110,8 +119,8 @@ def main():
             for path in (note, confirmed):
                 if os.path.exists(path):
                     os.unlink(path)
-        module.exit_json(changed=True, diff=dict(before=before or "", after=old["content"] or ""))
-    diff = dict(before=before or "", after=p["content"], before_header=p["path"], after_header=p["path"])
+        module.exit_json(changed=True, diff={"before": before or "", "after": old["content"] or ""})
+    diff = {"before": before or "", "after": p["content"], "before_header": p["path"], "after_header": p["path"]}
     if before == p["content"]:
         module.exit_json(changed=False)
     if module.check_mode:
@@ -120,7 +129,7 @@ def main():
         os.makedirs(p["saved"], 0o700)
     mode = os.stat(p["path"]).st_mode & 0o7777 if before is not None else int(p["mode"], 8)
     if not os.path.exists(note):
-        put(note, json.dumps(dict(path=p["path"], content=before, mode=mode, reload=p["reload"])), 0o600)
+        put(note, json.dumps({"path": p["path"], "content": before, "mode": mode, "reload": p["reload"]}), 0o600)
     for left in (confirmed, os.path.join(p["saved"], "reverted.json")):
         if os.path.exists(left):
             os.unlink(left)
@@ -129,11 +138,17 @@ def main():
         code, out = run(p["validate"])
         if code:
             put(p["path"], before, mode)
-            module.fail_json(msg="refused by %s, and put back: %s" % (p["validate"][0], out))
+            module.fail_json(msg="refused by {}, and put back: {}".format(p["validate"][0], out))
     if p["confirm_s"]:  # armed before the service reads it: from here on the node helps itself
+        token = "{}-{}".format(time.time(), os.getpid())
+        put(os.path.join(p["saved"], "armed"), token, 0o600)
         subprocess.Popen(
-            [sys.executable, "-c", WAIT, p["saved"], str(p["confirm_s"])], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True, close_fds=True,
+            [sys.executable, "-c", WAIT, p["saved"], str(p["confirm_s"]), token],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            close_fds=True,
         )
     if p["reload"]:
         code, out = run(p["reload"])

@@ -2,10 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ansible module: settings of the kernel, now and at the next boot, with the values before saved."""
 
-from __future__ import absolute_import, division, print_function
-
-__metaclass__ = type
-
 DOCUMENTATION = r"""
 module: fleet_sysctl
 short_description: Set kernel settings with a way back
@@ -24,14 +20,16 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def read(path):
+    """The text of a file, None if it cannot be read."""
     try:
         with open(path) as handle:
             return handle.read()
-    except (IOError, OSError):
+    except OSError:
         return None
 
 
 def put(path, content):
+    """Replace a file whole; without content remove it."""
     if content is None:
         if os.path.exists(path):
             os.unlink(path)
@@ -48,6 +46,7 @@ def places(key):
 
 
 def parsed(text):
+    """The settings of a file of sysctl.d."""
     found = {}
     for line in (text or "").splitlines():
         name, equals, value = line.partition("=")
@@ -57,16 +56,20 @@ def parsed(text):
 
 
 def write(path, value):
+    """Give the kernel a value."""
     with open(path, "w") as handle:
         handle.write(value + "\n")
 
 
 def main():
+    """Do what the parameters say."""
     module = AnsibleModule(
-        argument_spec=dict(
-            settings=dict(type="dict", default={}), path=dict(type="path", required=True),
-            state=dict(type="str", choices=["present", "restored"], default="present"), saved=dict(type="path", required=True),
-        ),
+        argument_spec={
+            "settings": {"type": "dict", "default": {}},
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
+            "saved": {"type": "path", "required": True},
+        },
         supports_check_mode=True,
     )
     p = module.params
@@ -83,7 +86,7 @@ def main():
                     write(path, old["values"][path])
             os.unlink(note)
         module.exit_json(changed=True)
-    wanted = dict((key, str(value)) for key, value in p["settings"].items())
+    wanted = {key: str(value) for key, value in p["settings"].items()}
     differing, missing = {}, []
     for key in sorted(wanted):
         found = places(key)
@@ -94,19 +97,22 @@ def main():
             if now != wanted[key]:
                 differing[path] = now
     before = read(p["path"])
-    lines = dict(parsed(before), **dict((k, v) for k, v in wanted.items() if k not in missing))
+    lines = dict(parsed(before), **{k: v for k, v in wanted.items() if k not in missing})
     content = "# Set by fleet-audit.\n" + "".join("%s = %s\n" % (k, lines[k]) for k in sorted(lines))
     if not lines or (not differing and before == content):
         module.exit_json(changed=False, missing=missing)
     now = "".join("%s = %s\n" % (path, differing[path]) for path in sorted(differing))
     goal = "".join("%s = %s\n" % (path, wanted[key]) for key in sorted(wanted) for path in places(key) if path in differing)
-    diff = [dict(before=before or "", after=content, before_header=p["path"], after_header=p["path"]), dict(before=now, after=goal)]
+    diff = [
+        {"before": before or "", "after": content, "before_header": p["path"], "after_header": p["path"]},
+        {"before": now, "after": goal},
+    ]
     if module.check_mode:
         module.exit_json(changed=True, diff=diff, missing=missing)
     if not os.path.isdir(p["saved"]):
         os.makedirs(p["saved"], 0o700)
     kept = read(note)
-    old = json.loads(kept) if kept else dict(file=before, values={})
+    old = json.loads(kept) if kept else {"file": before, "values": {}}
     for path in differing:
         old["values"].setdefault(path, differing[path])
     put(note, json.dumps(old))
@@ -118,7 +124,7 @@ def main():
                     write(path, wanted[key])
                     done.append(path)
         put(p["path"], content)
-    except (IOError, OSError) as error:
+    except OSError as error:
         for path in done:
             write(path, differing[path])
         put(p["path"], before)
