@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help packages demo test test-fast lint type docs bench mutants clean
+.PHONY: help packages demo test test-fast lint type docs bench mutants molecule clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -36,6 +36,9 @@ type: $(READY) ## The strict type checker
 
 docs: $(READY) ## Write the generated pages anew
 	$(BIN)/python docs/generate.py
+
+molecule: $(READY) packages ## Every role's scenario on booted hosts
+	$(BIN)/python -m pytest -q tests/e2e/test_molecule.py
 
 mutants: $(READY) ## Whether the examples of checks notice altered SQL; writes the page of figures
 	$(BIN)/python -m tests.mutants --write

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scenarios of `molecule/`, on booted hosts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import cli_environment
+from tests.hosts import HostSpec, Lab, LabUnavailable
+
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
+
+ROOT = Path(__file__).parents[2]
+SCENARIOS = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml"))
+
+
+def test_every_role_that_remediates_has_a_scenario() -> None:
+    assert sorted(p.parts[-3] for p in (ROOT / "playbooks/roles").glob("*/meta/fleet_audit.yml")) == SCENARIOS
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario(scenario: str, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("no real SSH hosts here: not root")
+    program = shutil.which("molecule", path=os.path.dirname(sys.executable))
+    assert program is not None, "the extra `dev` has it"
+    lab = Lab(tmp_path / "lab")
+    try:
+        lab.up([HostSpec(name, kind="boot", release="bookworm") for name in ("h0001", "h0002")])
+        env = {
+            **cli_environment(), "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]), "HOME": str(tmp_path),
+            "FLEET_LAB_INVENTORY": str(lab.inventory), "NO_COLOR": "1", "ANSIBLE_HOME": str(tmp_path / "ansible"),
+        }  # fmt: skip
+        done = lab.run([program, "test", "-s", scenario], env=env, cwd=ROOT, timeout=300)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        for step in ("prepare", "check", "converge", "idempotence", "verify", "side_effect", "cleanup"):
+            assert f"[{scenario} > {step}] Executed: Successful" in done.stdout + done.stderr, step
+    except LabUnavailable as error:
+        pytest.skip(f"no real SSH hosts here: {error}")
+    finally:
+        lab.down()
