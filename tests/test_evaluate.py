@@ -203,3 +203,9 @@ def test_a_query_that_yields_what_no_check_may_is_an_error_on_every_host(tmp_pat
     found = decide(tmp_path, [make_check(tmp_path, query=query)], {"h": {"packages": rows("packages", {"name": "a"})}})
     assert outcomes(found) == {("a-check", "h"): Outcome.ERROR}
     assert words in found.results[0].reason
+
+
+def test_a_comment_at_the_end_of_a_statement_swallows_nothing(tmp_path: Path) -> None:
+    query = "SELECT host, id AS subject, id = 'yes' AS pass, id AS reason FROM os -- by its id"
+    found = decide(tmp_path, [make_check(tmp_path / "a", query=query)], {"h": {"os": rows("os", {"id": "yes"})}})
+    assert outcomes(found) == {("a-check", "h"): Outcome.PASS}

@@ -67,3 +67,8 @@ def test_merged_mappings_are_overridden_by_what_is_written() -> None:
 
     text = b"a: &a {x: 1, y: {z: 2}}\nb: {<<: *a, x: 3}\n"
     assert parse(text, Path("p")).value == {"a": {"x": 1, "y": {"z": 2}}, "b": {"x": 3, "y": {"z": 2}}}
+
+
+def test_a_policy_in_another_encoding_is_refused() -> None:
+    with pytest.raises(FleetAuditError, match="not UTF-8"):
+        policy.parse("profile: strict\n".encode("utf-16"), Path("p.yaml"))

@@ -97,7 +97,7 @@ def _rewrite(text: str, edits: list[tuple[int, int, str]]) -> str:
     data = text.encode()
     for start, length, new in sorted(set(edits), reverse=True):  # CASE $p WHEN names one place several times
         data = data[:start] + new.encode() + data[start + length :]
-    return data.decode()
+    return data.decode() + ("\n" if "--" in text else "")  # or a comment at its end would swallow what comes after
 
 
 @dataclass

@@ -64,6 +64,11 @@ def parse(data: bytes, path: Path) -> Document:
     if len(data) > SIZE_CAP:
         raise FleetAuditError(f"{path}: larger than {SIZE_CAP >> 20} MiB")
     try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise FleetAuditError(f"{path}:{line}: not UTF-8, in which it must be written") from None
+    try:
         loader = Loader(data)
         node = loader.get_single_node()
         lines: dict[Place, int] = {}

@@ -175,6 +175,7 @@ def search(words: tuple[str, ...], store_folder: Path | None, output_format: str
     from fleet_audit.advisories.database import as_json, opened
     from fleet_audit.report.text import clean
 
+    words = tuple(word for text in words for word in text.split())  # a phrase in quotes is its words
     with opened(_database(store_folder)) as (connection, _):
         where = " AND ".join(
             "(lower(a.id) = ? OR len(list_filter(a.cves, lambda c: lower(c) = ?)) > 0 OR contains(lower(a.summary), ?) "

@@ -123,7 +123,13 @@ def new(id_: str, folder: Path, table: str, profile: str) -> int:
 
     if not checkfile.ID.fullmatch(id_):
         raise FleetAuditError(f"{id_!r} is no id: write the desired state in words, such as `root-login-restricted`")
-    checks.load(tables=tables()).select(profile)
+    library = checks.load(tables=tables())
+    library.select(profile)
+    for check in library.checks.values():
+        if id_ == check.id or id_ in check.file.aliases:
+            raise FleetAuditError(f"the id {id_!r} is taken by {check.path}; ids are never reused")
+    if id_ in library.retired:
+        raise FleetAuditError(f"the id {id_!r} was that of another check; ids are never reused")
     if table not in tables():
         raise FleetAuditError(f"no table is named {table!r}; `fleet-audit facts list` shows them")
     found = tables()[table]
