@@ -84,7 +84,9 @@ def test_tests_that_cannot_run_are_an_error_and_nothing_is_lost(fleet_audit: Cli
     mine = ["--check", "os-recognised", "--store", tmp_path / "store", "-q"]
     done = fleet_audit("run", tmp_path / "i.ini", *mine, "--testinfra", site)
     assert done.returncode == 2 and "--testinfra" in done.stderr and "Traceback" not in done.stderr
+    (partial,) = (tmp_path / "store/runs").iterdir()
     assert fleet_audit("run", tmp_path / "i.ini", *mine, "--testinfra", tmp_path / "nowhere").returncode == 2
+    assert [partial] == list((tmp_path / "store/runs").iterdir()), "nobody was asked"
     (site / "test_own.py").write_text("def test_x(host):\n    assert True\n")
     assert fleet_audit("run", tmp_path / "i.ini", *mine, "--testinfra", site, "--resume").returncode in (0, 3)
 

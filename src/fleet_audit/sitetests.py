@@ -38,15 +38,19 @@ class SiteResults:
     findings: tuple[Finding, ...]
 
 
+def ready(folder: Path) -> None:
+    """Raise `FleetAuditError` if tests below a folder cannot be run, before anything is audited."""
+    if importlib.util.find_spec("testinfra") is None:
+        raise FleetAuditError("--testinfra needs pytest-testinfra: install fleet-audit with the extra `testinfra`")
+    if not folder.is_dir():
+        raise FleetAuditError(f"--testinfra {folder}: there is no such folder")
+
+
 def run(folder: Path, inventory: str | None, hosts: Sequence[Host], *, become: bool, seconds: float = 3600.0) -> list[dict[str, Any]]:
     """Run the tests below a folder for these hosts; a line for each outcome. Raises `FleetAuditError` if they cannot be run.
 
     Recorded hosts are left out: there is nobody to connect to.
     """
-    if importlib.util.find_spec("testinfra") is None:
-        raise FleetAuditError("--testinfra needs pytest-testinfra: install fleet-audit with the extra `testinfra`")
-    if not folder.is_dir():
-        raise FleetAuditError(f"--testinfra {folder}: there is no such folder")
     live = [h for h in hosts if h.connection != "archive"]
     if not live:
         return []

@@ -46,6 +46,8 @@ def command(inventory: str | None, **given: Any) -> int:
 
     allowed = _verdict.allowance(given["max_unknown"])
     formats = _reports.formats(given["formats"] or ("html",), given["output"])
+    if given["testinfra"] is not None:
+        sitetests.ready(given["testinfra"])
     chosen = policy.find(given["policy_file"], inventory)
     selection = _pipeline.select(chosen, given["profile"], given["only"], given["check_folders"])
     plan = _collecting.plan(inventory, selection.checks, selection.policy, given)
