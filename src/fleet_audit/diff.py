@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet_audit.facts import tables
-from fleet_audit.findings import FINDING_COLUMNS, RESULT_COLUMNS
-from fleet_audit.model import Outcome, Severity
+from fleet_audit.findings import FINDING_COLUMNS
+from fleet_audit.model import Severity
 from fleet_audit.runs import Run
 from fleet_audit.tables import Facts, read_rows
 
@@ -81,7 +81,8 @@ class _Side:
     """One run as it is compared."""
 
     run: Run
-    results: dict[tuple[str, str], tuple[Outcome, str, int]]
+    results: dict[tuple[str, str], tuple[str, str, int]]
+    """(check, host) -> outcome, reason, how many subjects failed."""
     findings: dict[tuple[str, str], dict[str, tuple[str, str, str, bool]]]
     """(check, host) -> fingerprint -> subject, reason, outcome, waived."""
     checks: dict[str, Mapping[str, Any]]
@@ -89,7 +90,7 @@ class _Side:
 
     def known(self, key: tuple[str, str]) -> bool:
         """Whether a result is there and determined."""
-        return key in self.results and key[1] not in self.silent and self.results[key][0] not in (Outcome.UNKNOWN, Outcome.ERROR)
+        return key in self.results and key[1] not in self.silent and self.results[key][0] not in ("unknown", "error")
 
 
 def compare(before: Run, after: Run, *, facts: bool = True) -> Difference:
@@ -104,10 +105,8 @@ def compare(before: Run, after: Run, *, facts: bool = True) -> Difference:
 
 
 def _side(run: Run) -> _Side:
-    results = {
-        (c, h): (Outcome(o), r, f)
-        for c, h, o, r, _, f, _, _ in read_rows(run.path("results.parquet"), list(RESULT_COLUMNS))
-    }  # fmt: skip
+    rows = read_rows(run.path("results.parquet"), ["check_id", "host", "outcome", "reason", "failed"])
+    results = {(c, h): (o, r, f) for c, h, o, r, f in rows}
     findings: dict[tuple[str, str], dict[str, tuple[str, str, str, bool]]] = defaultdict(dict)
     for c, h, subject, outcome, reason, fingerprint, waiver in read_rows(run.path("findings.parquet"), list(FINDING_COLUMNS)):
         findings[c, h][fingerprint] = (subject, reason, outcome, waiver is not None)
@@ -116,14 +115,16 @@ def _side(run: Run) -> _Side:
 
 
 def _changes(old: _Side, new: _Side) -> Iterable[Change]:
-    shared = old.results.keys() & new.results.keys()
-    for key in sorted(old.results.keys() | new.results.keys()):
+    # Of a result that was determined both times and never failed there is nothing to tell: that is most of them.
+    told = {key for side in (old, new) for key, (outcome, _, _) in side.results.items() if outcome not in ("pass", "notapplicable")}
+    for key in sorted(told):
         check, host = key
+        shared = key in old.results and key in new.results
         side = new if key in new.results else old
         severity = Severity(side.checks[check]["severity"])
         was = {f: v for f, v in old.findings.get(key, {}).items() if v[2] == "fail"}
         now = {f: v for f, v in new.findings.get(key, {}).items() if v[2] == "fail"}
-        if key not in shared:
+        if not shared:
             for fingerprint, (subject, reason, _, waived) in (was | now).items():
                 yield Change("not-compared", check, host, subject, severity, reason, fingerprint, waived)
             continue
@@ -147,7 +148,7 @@ def _left(new: _Side, key: tuple[str, str], fingerprint: str) -> str:
     """What became of a failure that is not in the later run."""
     if not new.known(key) or not _listed(new, key) or fingerprint in new.findings.get(key, {}):
         return "lost-sight"
-    return "gone" if new.results[key][0] is Outcome.NOTAPPLICABLE else "fixed"
+    return "gone" if new.results[key][0] == "notapplicable" else "fixed"
 
 
 def _notes(old: _Side, new: _Side) -> Iterable[str]:

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -139,21 +141,28 @@ def ages(store: Store, report: Report) -> dict[str, Age]:
         appender = connection.appender("wanted")
         appender.append_rows([(w,) for w in wanted])
         appender.flush()
-        found: dict[str, tuple[str, int]] = {}
-        for path in files:  # one by one: a broken file costs its own run alone
-            quoted = str(path).replace("'", "''")
-            try:
-                rows = connection.execute(
-                    f"SELECT DISTINCT fingerprint FROM read_parquet('{quoted}') WHERE outcome = 'fail' AND fingerprint IN (FROM wanted)"
-                ).fetchall()
-            except DatabaseError:
-                continue
-            for (name,) in rows:
-                first, count = found.get(name, (path.parent.name, 0))
-                found[name] = first, count + 1
+        found = _sightings(connection, files)
     finally:
         connection.close()
     return {name: Age(first, _time(first), count) for name, (first, count) in found.items()}
+
+
+def _sightings(connection: Any, files: Sequence[Path]) -> dict[str, tuple[str, int]]:
+    """{fingerprint: (first run, how many runs)} of those in the table `wanted`; a file that is broken costs its own run alone."""
+    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    query = f"""SELECT f.fingerprint, min(f.filename), count(DISTINCT f.filename) FROM read_parquet([{listed}], filename = true) AS f
+                SEMI JOIN wanted USING (fingerprint) WHERE f.outcome = 'fail' GROUP BY f.fingerprint"""
+    try:
+        return {name: (Path(first).parent.name, count) for name, first, count in connection.execute(query).fetchall()}
+    except DatabaseError:
+        if len(files) == 1:
+            return {}
+    middle, found = len(files) // 2, dict[str, tuple[str, int]]()
+    for half in (files[:middle], files[middle:]):
+        for name, (first, count) in _sightings(connection, half).items():
+            before = found.get(name, (first, 0))
+            found[name] = before[0], before[1] + count
+    return found
 
 
 def _time(run: str) -> datetime:

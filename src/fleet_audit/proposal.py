@@ -51,6 +51,10 @@ profile: {profile}
 # peers:
 #   - {{table: packages, key: name, value: version, only: [openssl, openssh-server], groups: [train]}}
 
+# Who is told of what changed (`fleet-audit notify`); the address stands in the environment or a file, never here.
+# notify:
+#   - {{name: oncall, env: ONCALL_ADDRESS, severity: critical}}
+
 # Days after which a source of advisories decides nothing any more.
 advisories: {{maximum_days: 30}}
 
