@@ -45,7 +45,7 @@ def report(outcomes: dict[tuple[str, str], Outcome], **fields: Any) -> Report:
     from .report.factory import report as base
 
     return dataclasses.replace(base({"x": Outcome.PASS}), hosts=tuple(host(n) for n in names), checks=views, results=results, findings=(),
-                               inputs={"inventory": "/srv/i.ini", "profile": "baseline"}, **fields)  # fmt: skip
+                               inputs={"inventory": "a,b,n0,", "profile": "baseline"}, **fields)  # fmt: skip
 
 
 def described(*ids: str) -> list[dict[str, Any]]:
@@ -104,6 +104,16 @@ def test_waived_failures_and_records_are_left(tmp_path: Path) -> None:
         "a waiver accepts it",
         "the host is a record: there is nobody to fix",
     }
+
+
+def test_an_inventory_is_named_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = FakeRun(tmp_path, described("redirects-not-sent"))
+    given = report({("redirects-not-sent", "a"): Outcome.FAIL})
+    with pytest.raises(FleetAuditError, match="is not there; name it with --inventory"):
+        remediation.make(run, given, inventory="i.ini")  # type: ignore[arg-type]
+    (tmp_path / "i.ini").write_text("a\n")
+    assert remediation.make(run, given, inventory="i.ini").inventory == str(tmp_path / "i.ini")  # type: ignore[arg-type]
 
 
 def test_a_run_without_an_inventory_cannot_be_planned(tmp_path: Path) -> None:

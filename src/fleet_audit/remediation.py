@@ -118,12 +118,11 @@ def sha256(run: Run) -> str:
 
 def make(
     run: Run, report: Report, *, checks: Sequence[str] = (), hosts: Sequence[str] | None = None, most: str = "none", batch: int = 10,
-    experimental: bool = False,
+    experimental: bool = False, inventory: str | None = None,
 ) -> Plan:  # fmt: skip
-    """The plan for what fails in a run: no disruption above `most`; of a role one action."""
-    inventory = report.inputs.get("inventory")
-    if not isinstance(inventory, str) or not inventory:
-        raise FleetAuditError(f"run {report.id} has no inventory that Ansible could use: audit with one, then plan")
+    """The plan for what fails in a run: no disruption above `most`; of a role one action. `inventory` stands in for that of the run."""
+    inventory = _inventory(inventory or report.inputs.get("inventory"), report.id)
+    policy_file = report.inputs.get("policy_file")
     views = {c.id: c for c in report.checks}
     described = {c["id"]: c for c in run.document("checks.json")}
     groups = {h.name: h.entry.groups for h in report.hosts}
@@ -163,9 +162,20 @@ def make(
     identity = hashlib.sha256(repr((sha256(run), now.isoformat(), [a.model_dump_json() for a in actions])).encode()).hexdigest()[:12]
     return Plan(
         plan=identity, run=report.id, run_sha256=sha256(run), made_at=now, stale_after=now + timedelta(hours=HOURS), inventory=inventory,
-        policy_file=report.inputs.get("policy_file"), profile=str(report.inputs.get("profile") or "baseline"), actions=actions,
+        policy_file=str(Path(policy_file).absolute()) if isinstance(policy_file, str) else None, profile=str(report.inputs.get("profile") or "baseline"), actions=actions,
         not_fixed=[NotFixed(check=c, hosts=len(h), why=w) for (c, w), h in sorted(left.items())],
     )  # fmt: skip
+
+
+def _inventory(given: object, run: str) -> str:
+    """An inventory as a plan names it: by its whole path, or a list of hosts. Raises `FleetAuditError` if there is none."""
+    if not isinstance(given, str) or not given:
+        raise FleetAuditError(f"run {run} has no inventory that Ansible could use: audit with one, or name one with --inventory")
+    if "," in given:
+        return given
+    if not Path(given).exists():
+        raise FleetAuditError(f"{given}: the inventory of run {run} is not there; name it with --inventory")
+    return str(Path(given).absolute())
 
 
 def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, *, experimental: bool) -> str:

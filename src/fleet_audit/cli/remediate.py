@@ -35,6 +35,7 @@ _reach = options.several(
 
 @command.command("plan")
 @click.argument("run_name", default="latest", metavar="[RUN]")
+@click.option("-i", "--inventory", metavar="INVENTORY", help="Inventory of the plan. [default: that of the run]")
 @click.option("--check", "checks", multiple=True, metavar="ID", help="Only this check; may be repeated.")
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only this host; may be repeated.")
 @click.option(
@@ -50,7 +51,7 @@ _reach = options.several(
 @click.option("--experimental", is_flag=True, help="Also roles that were tried in check mode alone.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the plan goes. [default: standard output]")
 @options.store
-def plan_(run_name: str, checks: tuple[str, ...], hosts: tuple[str, ...], max_disruption: str, batch: int, output: Path | None,
+def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: tuple[str, ...], max_disruption: str, batch: int, output: Path | None,
           store_folder: Path | None, *, experimental: bool) -> int:  # fmt: skip
     """Write a plan for what failed in RUN: roles and their variables, hosts in batches, and what it leaves and why."""
     from fleet_audit import remediation
@@ -65,7 +66,9 @@ def plan_(run_name: str, checks: tuple[str, ...], hosts: tuple[str, ...], max_di
         for name in names:
             if name not in known:
                 raise FleetAuditError(f"--{what}: run {report.id} has no {what} {name!r}{did_you_mean(name, known)}")
-    made = remediation.make(run, report, checks=checks, hosts=hosts or None, most=max_disruption, batch=batch, experimental=experimental)
+    made = remediation.make(
+        run, report, checks=checks, hosts=hosts or None, most=max_disruption, batch=batch, experimental=experimental, inventory=inventory
+    )
     text = remediation.text(made, str(output or "PLAN"))
     if output is None:
         click.echo(text, nl=False)
