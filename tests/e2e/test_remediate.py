@@ -93,7 +93,7 @@ def test_from_findings_to_fixed_nodes_and_back(site: Site) -> None:
     unasked = site.cli("remediate", "apply", path, "-b", "--drain", "none", input="")
     assert unasked.returncode == 2 and "nothing was changed" in unasked.stderr
     part = site.cli("remediate", "apply", path, "-b", "--yes")
-    assert part.returncode == 0 and "ssh_hardening is left, as it disturbs" in part.stderr, part.stdout + part.stderr
+    assert part.returncode == 3 and "ssh_hardening is left, as it disturbs" in part.stderr, part.stdout + part.stderr
     half = site.audit()
     assert {outcome for (_, c), outcome in half.items() if c.startswith("ssh-")} == {"fail"}
     assert {outcome for (_, c), outcome in half.items() if not c.startswith("ssh-")} == {"pass"}
@@ -112,6 +112,9 @@ def test_from_findings_to_fixed_nodes_and_back(site: Site) -> None:
     assert back.returncode == 0, back.stderr
     assert "ssh_hardening: restored on 3 of 3 hosts" in back.stdout
     assert set(site.audit().values()) == {"fail"}, "the findings are back"
+    twice = site.cli("remediate", "apply", path, "-b", "--yes")
+    assert "canaries: node-1, node-3" in twice.stdout, "what was taken back is done again"
+    site.cli("remediate", "rollback", path, "-b", "--host", "node-1", "--host", "node-2", "--host", "node-3")
     gone = site.lab.exec("node-1", ["ls", "/etc/ssh/sshd_config.d", "/etc/sysctl.d"], timeout=20).stdout
     assert "fleet-audit" not in gone
 

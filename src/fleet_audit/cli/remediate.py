@@ -89,7 +89,7 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: 
 @click.option(
     "--drain",
     type=click.Choice(["none"]),
-    help="`none`: your word that nothing is scheduled on the nodes; for what disturbs more than nothing.",
+    help="`none`: your word that nothing is scheduled there; needed for what disturbs.",
 )
 @click.option(
     "--confirm-within",
@@ -103,30 +103,32 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: 
 def apply(plan_file: Path, drain: str | None, confirm_within: int, *, dry: bool, yes: bool, **given: Any) -> int:
     """Carry out PLAN: check mode and diff first, then canaries, then batches, each audited before the next.
 
-    Exit status: 0 all was done and is shown to pass, 1 the roll-out was stopped, 2 nothing was changed.
+    Exit status: 0 all was done and is shown to pass, 1 the roll-out was stopped, 2 nothing was changed, 3 something was left.
     """
-    from fleet_audit import remediation, roleplay
+    from fleet_audit import remediation
     from fleet_audit.findings import load
     from fleet_audit.model import FleetAuditError
+    from fleet_audit.report.text import clean
 
     plan, store, folder = _begin(plan_file, given)
     run = store.find(plan.run)
     remediation.check(plan, run, datetime.now(UTC))
     before = load(run)
-    done = {(n["action"], n["batch"]) for n in roleplay.progress(folder) if n.get("kind") == "done"}
+    done = _done(folder)
     extra = {"fleet_audit_confirm_s": confirm_within}
-    pending = [(i, a) for i, a in enumerate(plan.actions) if any((i, j) not in done for j in range(len(a.batches)))]
+    pending = [(i, a) for i, a in enumerate(plan.actions) if any((i, h) not in done for batch in a.batches for h in batch)]
     if not pending:
         click.echo("all of the plan is done already")
         return 0
-    for _, action in pending:
-        hosts = [h for batch in action.batches for h in batch]
+    for index, action in pending:
+        hosts = [h for batch in action.batches for h in batch if (index, h) not in done]
         click.echo(f"{action.role} on {len(hosts)} hosts, in check mode")
         played = _play(action, hosts, plan, folder, given, state="present", check=True, extra=extra)
         for host in sorted(played.diffs):
-            click.echo(f"--- {host}\n{played.diffs[host]}", nl=False)
+            lines = [clean(line, 300) for line in played.diffs[host].splitlines()]  # what a node's file holds is a node's text
+            click.echo("\n".join([f"--- {clean(host)}", *lines]))
         for host, why in sorted(played.failed.items()):
-            click.echo(f"{host}: {why}", err=True)
+            click.echo(f"{clean(host)}: {clean(why, 500)}", err=True)
         if played.failed:
             raise FleetAuditError(f"{action.role} cannot be carried out on {', '.join(sorted(played.failed)[:5])}: nothing was changed")
     if dry:
@@ -137,44 +139,63 @@ def apply(plan_file: Path, drain: str | None, confirm_within: int, *, dry: bool,
         if not click.confirm("Change the hosts so?", err=True):
             click.echo("nothing was changed", err=True)
             return 2
+    left: list[str] = []
     for index, action in pending:
         if action.disruption != "none" and drain is None:
+            left.append(action.role)
             click.echo(
                 f"{action.role} is left, as it disturbs ({action.disruption}): --drain none says that nothing is scheduled there",
                 err=True,
             )
             continue
         for number, batch in enumerate(action.batches):
-            if (index, number) in done:
-                continue
-            problem = _batch(plan, action, index, number, batch, before, store, folder, given, extra)
+            hosts = [h for h in batch if (index, h) not in done]
+            if action.disruption != "none" and hosts:
+                busy = _busy(plan, hosts, store, given)
+                for host, why in sorted(busy.items()):
+                    click.echo(f"{clean(host)}: left alone, {clean(why, 300)}", err=True)
+                left += sorted(busy)
+                hosts = [h for h in hosts if h not in busy]
+            problem = _batch(plan, action, index, number, hosts, before, folder, given, extra) if hosts else ""
             if problem:
                 click.echo(f"stopped: {problem}; `fleet-audit remediate rollback {plan_file}` takes it back", err=True)
                 return 1
-    whole = drain is not None or all(a.disruption == "none" for a in plan.actions)
-    click.echo("done: what was planned is shown to pass" if whole else "done, as far as it may disturb")
-    return 0
+    click.echo(f"done, but for {', '.join(left[:8])}" if left else "done: what was planned is shown to pass")
+    return 3 if left else 0
 
 
-def _batch(plan: Any, action: Any, index: int, number: int, batch: Sequence[str], before: Any, store: Any, folder: Path, given: dict[str, Any],
-           extra: dict[str, Any]) -> str:  # fmt: skip
-    """One batch: looked at, changed, confirmed, audited; why the roll-out stops, or nothing."""
+def _done(folder: Path) -> set[tuple[int, str]]:
+    """(action, host) of what was changed, shown to pass, and not taken back since."""
+    from fleet_audit import roleplay
+
+    found: set[tuple[int, str]] = set()
+    for entry in roleplay.progress(folder):
+        pairs = {(entry["action"], host) for host in entry["hosts"]}
+        found = found | pairs if entry["kind"] == "done" else found - pairs if entry["kind"] == "rolled-back" else found
+    return found
+
+
+def _batch(
+    plan: Any,
+    action: Any,
+    index: int,
+    number: int,
+    hosts: Sequence[str],
+    before: Any,
+    folder: Path,
+    given: dict[str, Any],
+    extra: dict[str, Any],
+) -> str:
+    """One batch: changed, confirmed, audited; why the roll-out stops, or nothing."""
     from fleet_audit import remediation, roleplay
+    from fleet_audit.report.text import clean
 
-    hosts = list(batch)
-    if action.disruption != "none":
-        busy = _busy(plan, hosts, store, given)
-        for host, why in sorted(busy.items()):
-            click.echo(f"{host}: skipped, {why}", err=True)
-        hosts = [h for h in hosts if h not in busy]
-    if not hosts:
-        return ""
     word = "canaries" if number == 0 else f"batch {number + 1} of {len(action.batches)}"
     click.echo(f"{action.role}, {word}: {', '.join(hosts[:8])}{' ...' if len(hosts) > 8 else ''}")
-    roleplay.note(folder, {"kind": "begun", "action": index, "batch": number, "hosts": hosts})
+    roleplay.note(folder, {"kind": "begun", "action": index, "hosts": list(hosts)})
     played = _play(action, hosts, plan, folder, given, state="present", check=False, extra=extra)
     if played.failed:
-        return "; ".join(f"{h}: {w}" for h, w in sorted(played.failed.items())[:5])
+        return "; ".join(f"{h}: {clean(w, 300)}" for h, w in sorted(played.failed.items())[:5])
     if action.confirm:
         confirmed = _play(action, hosts, plan, folder, given, state="confirmed", check=False, extra=extra)
         if confirmed.failed:
@@ -189,11 +210,11 @@ def _batch(plan: Any, action: Any, index: int, number: int, batch: Sequence[str]
         for check in action.findings[host]:
             outcome, reason = now.get((check, host), ("unknown", "it was not audited"))
             if outcome != "pass":
-                return f"{check} on {host} is {outcome}: {reason}"
+                return f"{check} on {host} is {outcome}: {clean(reason, 300)}"
     worse = [key for key, (outcome, _) in now.items() if outcome == "fail" and was.get(key) == "pass"]
     if worse:
         return f"{worse[0][0]} on {worse[0][1]} fails now, and passed before"
-    roleplay.note(folder, {"kind": "done", "action": index, "batch": number, "hosts": hosts, "run": report["run"]["id"]})
+    roleplay.note(folder, {"kind": "done", "action": index, "hosts": list(hosts), "run": report["run"]["id"]})
     click.echo(f"  {len(hosts)} changed and audited: run {report['run']['id']}")
     return ""
 
@@ -206,6 +227,7 @@ def rollback(plan_file: Path, only: tuple[str, ...], **given: Any) -> int:
     """Restore what PLAN saved before it changed it, the last action first, and audit the hosts."""
     from fleet_audit import roleplay
     from fleet_audit.model import FleetAuditError
+    from fleet_audit.report.text import clean
 
     plan, _, folder = _begin(plan_file, given)
     touched = {(n["action"], h) for n in roleplay.progress(folder) if n.get("kind") in ("begun", "done") for h in n["hosts"]}
@@ -230,7 +252,7 @@ def rollback(plan_file: Path, only: tuple[str, ...], **given: Any) -> int:
     if not touched:
         click.echo("the plan has changed nothing")
     for host, why in sorted(failed.items()):
-        click.echo(f"{host}: {why}", err=True)
+        click.echo(f"{clean(host)}: {clean(why, 300)}", err=True)
     return 1 if failed else 0
 
 
