@@ -162,7 +162,8 @@ def make(
     identity = hashlib.sha256(repr((sha256(run), now.isoformat(), [a.model_dump_json() for a in actions])).encode()).hexdigest()[:12]
     return Plan(
         plan=identity, run=report.id, run_sha256=sha256(run), made_at=now, stale_after=now + timedelta(hours=HOURS), inventory=inventory,
-        policy_file=str(Path(policy_file).absolute()) if isinstance(policy_file, str) else None, profile=str(report.inputs.get("profile") or "baseline"), actions=actions,
+        policy_file=str(Path(policy_file).absolute()) if isinstance(policy_file, str) else None,
+        profile=str(report.inputs.get("profile") or "baseline"), actions=actions,
         not_fixed=[NotFixed(check=c, hosts=len(h), why=w) for (c, w), h in sorted(left.items())],
     )  # fmt: skip
 
