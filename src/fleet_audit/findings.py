@@ -7,10 +7,10 @@ All shares and totals that any report shows are computed here, by one function e
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from fleet_audit import landscape
@@ -184,7 +184,8 @@ class Report:
     """In the policy's order: `Finding.waiver` counts them from 0."""
     exclusions: tuple[Exclusion, ...] = ()
     references: tuple[ReferenceView, ...] = ()
-    landscape: Landscape = field(default_factory=Landscape)
+    maps: Callable[[], Landscape] = Landscape
+    """Makes `landscape`, which only some formats want and which takes its time."""
 
     def posture(self, results: Iterable[Result] | None = None) -> Posture:
         """Counts of some results, all if none are named."""
@@ -224,6 +225,11 @@ class Report:
             for group in host.entry.groups:
                 count("groups", group, self.posture(by_host.get(host.name, [])))
         return {kind: sorted(values.items()) for kind, values in found.items()}
+
+    @cached_property
+    def landscape(self) -> Landscape:
+        """What the facts show of the fleet beside results."""
+        return self.maps()
 
     @cached_property
     def silent(self) -> frozenset[HostName]:
@@ -301,7 +307,7 @@ def load(run: Run) -> Report:
         run.file.evidence_of, hosts, views, results, findings,
         tuple(_waiver(value) for value in said.get("waivers", ())),
         tuple(Exclusion(**value) for value in said.get("exclusions", ())),
-        tuple(ReferenceView(**value) for value in said.get("references", ())), landscape.load(facts, of_host, silent, results),
+        tuple(ReferenceView(**value) for value in said.get("references", ())), partial(landscape.load, facts, of_host, silent, results),
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def sample(
         "5f" * 32, {"profile": "baseline", "policy": "profile: baseline\nparams:\n  gpu-driver-minimum: {min: \"580.178.04\"}\n",
                     "policy_file": "policy.yaml", "checks": [c.id for c in check_views], "synthetic": True},
         "20261124T060000Z-ab12", host_views, check_views, tuple(results), tuple(findings),
-        landscape=_landscape(host_views, random.Random(seed), hostile),
+        maps=lambda: _landscape(host_views, random.Random(seed), hostile),
     )  # fmt: skip
 
 
