@@ -132,3 +132,10 @@ def test_a_former_id_is_as_good_as_the_one_of_now(fleet_audit: Cli, tmp_path: Pa
     assert "is not selected" not in fleet_audit("policy", "check", *options).stdout
     shown = json.loads(fleet_audit("policy", "show", "localhost", *options, "--format", "json").stdout)
     assert shown["params"]["os-is-new"]["wanted"] == {"value": ["debian"], "from": "policy"} and shown["waivers"][0]["check"] == "os-is-new"
+
+
+def test_a_check_is_not_included_and_excluded(fleet_audit: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "fleet-audit.yaml"
+    path.write_text("include: [listeners-allowed]\nexclude: [{check: listeners-allowed, reason: both}]\n")
+    done = fleet_audit("policy", "check", "--policy", path)
+    assert done.returncode == 2 and ":2: exclude.0.check: listeners-allowed is included and excluded" in done.stderr, done.stderr

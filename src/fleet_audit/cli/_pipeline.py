@@ -84,6 +84,10 @@ def resolved(chosen: Policy, library: Library) -> Policy:
             found.setdefault(check.id, {}).update(values)
         return found
 
+    wanted = {current(("include", n), id_).id for n, id_ in enumerate(chosen.include)}
+    for n, exclusion in enumerate(chosen.exclude):
+        if (id_ := current(("exclude", n, "check"), exclusion.check).id) in wanted:
+            raise chosen.error(("exclude", n, "check"), f"{id_} is included and excluded: decide")
     return replace(
         chosen, params=params(("params",), chosen.params),
         groups={group: params(("groups", group, "params"), scope) for group, scope in chosen.groups.items()},
