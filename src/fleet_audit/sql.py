@@ -213,11 +213,12 @@ class _Walker:
 
     # Expressions
 
-    def _expression(self, value: Any, ctes: _Ctes) -> _Read:
-        read = _Read()
+    def _expression(self, value: Any, ctes: _Ctes, into: _Read | None = None) -> _Read:
+        """What an expression reads, added to `into` if that is given."""
+        read = _Read() if into is None else into
         if isinstance(value, list):
             for element in value:
-                read.add(self._expression(element, ctes), absent=False)
+                self._expression(element, ctes, read)
         elif isinstance(value, dict):
             if (kind := value.get("class")) is not None:
                 if kind not in _EXPRESSIONS:
@@ -226,11 +227,10 @@ class _Walker:
                     return read
             if kind == "SUBQUERY":
                 read.add(self.query(value["subquery"]["node"], ctes, absent=True), absent=True)
-                read.add(self._expression(value.get("child"), ctes), absent=False)
-                return read
+                return self._expression(value.get("child"), ctes, read)
             for name, child in value.items():
-                if isinstance(child, dict | list) and name != "type_expr":
-                    read.add(self._expression(child, ctes), absent=False)
+                if isinstance(child, (dict, list)) and name != "type_expr":
+                    self._expression(child, ctes, read)
         return read
 
     def _handled(self, kind: str, node: dict[str, Any]) -> bool:
@@ -307,12 +307,12 @@ def _is_null(node: dict[str, Any]) -> bool:
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
     """All expression nodes, those inside subqueries left out: they fold their own rows."""
-    if isinstance(value, list):
-        for element in value:
-            yield from _nodes(element)
-    elif isinstance(value, dict):
-        if "class" in value:
-            yield value
-        for name, child in value.items():
-            if name != "subquery":
-                yield from _nodes(child)
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, list):
+            todo += one
+        elif isinstance(one, dict):
+            if "class" in one:
+                yield one
+            todo += [child for name, child in one.items() if name != "subquery" and isinstance(child, (dict, list))]
