@@ -7,6 +7,7 @@ What is not known is `review`, never `pass` and never left out; only hosts witho
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,8 @@ KINDS = {
 }  # fmt: skip
 SCORES = {Severity.CRITICAL: "9.5", Severity.HIGH: "8.0", Severity.MEDIUM: "5.5", Severity.LOW: "3.0", Severity.INFO: "0.0"}
 """`security-severity`, by which code hosting sites sort; the middle of each band of CVSS."""
+
+_ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?([/?][^#]*)?(#[^#]*)?")
 
 
 def render(report: Report) -> bytes:
@@ -57,18 +60,24 @@ def render(report: Report) -> bytes:
 
 
 def _rule(check: CheckView) -> dict[str, Any]:
-    text = " ".join(check.rationale.split())
     controls = (f"{framework} {n}" for framework, numbers in sorted(check.controls.items()) for n in numbers)
     rule = {
-        "id": check.id, "name": check.id, "shortDescription": {"text": check.title}, "fullDescription": {"text": text},
-        "help": {"text": " ".join(check.fix.split())}, "defaultConfiguration": {"level": LEVELS[check.severity]},
+        "id": check.id, "name": check.id, "shortDescription": {"text": _text(check.title)},
+        "fullDescription": {"text": _text(" ".join(check.rationale.split()))}, "help": {"text": _text(" ".join(check.fix.split()))},
+        "defaultConfiguration": {"level": LEVELS[check.severity]},
         "properties": {
-            "tags": list(dict.fromkeys(["security", check.area, *check.surface, *controls])),  # each once, as the schema wants
+            "tags": list(dict.fromkeys(clean(t, 300) for t in ("security", check.area, *check.surface, *controls))),  # each once: the schema
             "security-severity": SCORES[check.severity], "severity": str(check.severity),
         },
     }  # fmt: skip
-    address = next((r.split()[0] for r in check.references if r.startswith("https://")), None)
-    return {**rule, "helpUri": quote(address, safe=":/?#[]@!$&'()*+,;=%~")} if address else rule
+    addresses = (quote(clean(r.split()[0]), safe=":/?#@!$&'()*+,;=%~") for r in check.references if r.startswith("https://"))
+    address = next((a for a in addresses if _ADDRESS.fullmatch(a)), None)
+    return {**rule, "helpUri": address} if address else rule
+
+
+def _text(text: str, limit: int = 4000) -> str:
+    """A plain text message of SARIF, in which `[text](address)` would be a link and `{0}` a placeholder."""
+    return clean(text, limit).replace("](", "] (").replace("{", "{{").replace("}", "}}")
 
 
 def _place(host: str, subject: str) -> list[dict[str, Any]]:
@@ -84,7 +93,7 @@ def _result(report: Report, check: CheckView, place: int, result: Result, findin
     reason = (finding.reason if finding else result.reason) or {Outcome.PASS: "It holds."}.get(outcome, "No reason given.")
     found: dict[str, Any] = {
         "ruleId": check.id, "ruleIndex": place, "kind": KINDS[outcome], "level": LEVELS[check.severity] if outcome is Outcome.FAIL else "none",
-        "message": {"text": clean(f"{result.host}: {reason}", 4000)}, "locations": _place(result.host, finding.subject if finding else ""),
+        "message": {"text": _text(f"{result.host}: {reason}")}, "locations": _place(result.host, finding.subject if finding else ""),
         "properties": {"outcome": str(outcome)},
     }  # fmt: skip
     if finding:
@@ -92,7 +101,10 @@ def _result(report: Report, check: CheckView, place: int, result: Result, findin
         if finding.waiver is not None:
             waiver = report.waivers[finding.waiver]
             why = f"{waiver.reason} ({waiver.owner}, until {waiver.expires})"
-            found["suppressions"] = [{"kind": "external", "status": "accepted", "justification": clean(why, 1000)}]
+            found["suppressions"] = [{
+                "kind": "external", "status": "accepted", "justification": clean(why, 1000),
+                "properties": {"owner": clean(waiver.owner, 300), "expires": waiver.expires},
+            }]  # fmt: skip
     return found
 
 
@@ -100,13 +112,13 @@ def _notifications(report: Report) -> list[dict[str, Any]]:
     """Hosts without an answer, hosts of which a part came back, and checks that broke."""
     told = [
         {"level": "warning" if h.entry.answered else "error", "descriptor": {"id": "host-partly-read" if h.entry.answered else "host-without-answer"},
-         "message": {"text": clean(f"{h.name}: {h.entry.reach}: {h.entry.detail}", 1000)}, "locations": _place(h.name, "")}
+         "message": {"text": _text(f"{h.name}: {h.entry.reach}: {h.entry.detail}", 1000)}, "locations": _place(h.name, "")}
         for h in report.hosts if h.entry.reach != "ok" or not h.entry.answered
     ]  # fmt: skip
     broken = [r for r in report.results if r.outcome is Outcome.ERROR]
     return told + [
         {"level": "error", "descriptor": {"id": "check-broke"}, "associatedRule": {"id": r.check},
-         "message": {"text": clean(f"{r.check} on {r.host}: {r.reason}", 1000)}, "locations": _place(r.host, "")} for r in broken
+         "message": {"text": _text(f"{r.check} on {r.host}: {r.reason}", 1000)}, "locations": _place(r.host, "")} for r in broken
     ]  # fmt: skip
 
 
