@@ -20,12 +20,13 @@ from fleet_audit.findings import CheckView, Report
 from fleet_audit.model import CheckId, HostName, Result
 from fleet_audit.report.interface import Format
 from fleet_audit.report.text import clean
+from fleet_audit.waivers import Waiver
 
 VERSION = "1.1.3"
 FRAMEWORK = "nist-800-53"
 """The one framework whose controls OSCAL's own catalogue names."""
 _SPACE = uuid.UUID("5f1c6a0e-3c1b-5c0f-9d7e-1a2b3c4d5e6f")
-_CONTROL = re.compile(r"([A-Z]{2})-(\d+)(?:\((\d+)\))?")
+_CONTROL = re.compile(r"([A-Z]{2})-([0-9]+)(?:\(([0-9]+)\))?")
 
 
 def control_id(text: str) -> str | None:
@@ -44,6 +45,10 @@ def render(report: Report) -> bytes:
     by_check: dict[CheckId, list[Result]] = defaultdict(list)
     for result in report.results:
         by_check[result.check].append(result)
+    accepted: dict[CheckId, set[int]] = defaultdict(set)
+    for finding in report.findings:
+        if finding.waiver is not None:
+            accepted[finding.check].add(finding.waiver)
     observations: list[dict[str, Any]] = []
     risks: list[dict[str, Any]] = []
     of_check: dict[CheckId, list[str]] = {}
@@ -51,7 +56,7 @@ def render(report: Report) -> bytes:
         made = list(_observations(report, check, by_check[check.id], name))
         observations += made
         of_check[check.id] = [o["uuid"] for o in made]
-        risks += _risks(report, check, by_check[check.id], name)
+        risks += _risks(report, check, by_check[check.id], [report.waivers[n] for n in sorted(accepted[check.id])], name)
     controls: dict[str, list[CheckView]] = defaultdict(list)
     for check in report.checks:
         for number in check.controls.get(FRAMEWORK, ()):
@@ -62,15 +67,14 @@ def render(report: Report) -> bytes:
         "uuid": name("result"), "title": f"fleet-audit run {clean(report.id)}",
         "description": f"{len(report.checks)} checks on {len(report.hosts)} hosts, of which {len(report.silent)} did not answer.",
         "start": started, "end": started, "reviewed-controls": {"control-selections": [chosen]},
-        "local-definitions": {"inventory-items": [
-            {"uuid": name("host", h.name), "description": clean(h.name), "props": [_prop("reach", h.entry.reach)]} for h in report.hosts
-        ]},
-        "observations": observations,
     }  # fmt: skip
-    if risks:
-        value["risks"] = risks
-    if findings := list(_findings(report, controls, by_check, of_check, name)):
-        value["findings"] = findings
+    items = [{"uuid": name("host", h.name), "description": clean(h.name), "props": [_prop("reach", h.entry.reach)]} for h in report.hosts]
+    lists = {"observations": observations, "risks": risks, "findings": list(_findings(report, controls, by_check, of_check, name))}
+    value |= {key: found for key, found in lists.items() if found}  # the format knows no empty list
+    if items:
+        value["local-definitions"] = {"inventory-items": items}
+    if report.exclusions:
+        value["remarks"] = clean("Left out by the policy: " + "; ".join(f"{e.check} ({e.reason})" for e in report.exclusions))
     plan = name("plan")
     document = {"assessment-results": {
         "uuid": name("document"),
@@ -104,7 +108,7 @@ def _observations(report: Report, check: CheckView, results: Sequence[Result], n
         reasons = sorted({clean(r.reason, 300) for r in found if r.reason})[:20]
         yield {
             "uuid": name("observation", check.id, word), "title": f"{check.id}: {word}",
-            "description": check.title + (". " + "; ".join(reasons) if reasons else ""), "methods": ["TEST"], "types": ["finding"],
+            "description": clean(check.title) + (". " + "; ".join(reasons) if reasons else ""), "methods": ["TEST"], "types": ["finding"],
             "collected": _time(report.as_of),
             "props": [_prop("check", check.id), _prop("outcome", word), _prop("severity", str(check.severity)), _prop("hosts", str(len(found)))],
             "subjects": [{"subject-uuid": name("host", r.host), "type": "inventory-item", "title": clean(r.host)} for r in found],
@@ -114,16 +118,13 @@ def _observations(report: Report, check: CheckView, results: Sequence[Result], n
         }  # fmt: skip
 
 
-def _risks(report: Report, check: CheckView, results: Sequence[Result], name: Any) -> Iterable[dict[str, Any]]:
+def _risks(report: Report, check: CheckView, results: Sequence[Result], waivers: Sequence[Waiver], name: Any) -> Iterable[dict[str, Any]]:
     for word, status in (("fail", "open"), ("waived", "deviation-approved")):
         hosts: list[HostName] = [r.host for r in results if _word(report, r) == word]
         if hosts:
-            waivers = (
-                sorted({f.waiver for f in report.findings if f.check == check.id and f.waiver is not None}) if word == "waived" else []
-            )
-            owners = "; ".join(f"{w.reason} ({w.owner}, until {w.expires})" for w in (report.waivers[n] for n in waivers))
+            owners = "; ".join(f"{w.reason} ({w.owner}, until {w.expires})" for w in waivers if word == "waived")
             yield {
-                "uuid": name("risk", check.id, word), "title": check.title, "description": " ".join(check.rationale.split()),
+                "uuid": name("risk", check.id, word), "title": clean(check.title), "description": clean(" ".join(check.rationale.split())),
                 "statement": clean(f"It does not hold on {len(hosts)} hosts. {owners}".strip(), 4000), "status": status,
                 "related-observations": [{"observation-uuid": name("observation", check.id, word)}],
             }  # fmt: skip
