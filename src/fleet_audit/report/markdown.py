@@ -14,7 +14,9 @@ from fleet_audit.report.text import clean, count, number, share
 FAILURES = 100
 """Failed results that are listed, the worst first."""
 CAUSES = 20
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#!|~&@])")
+HOSTS = 50
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#!|~&@$]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
+"""A bare address would be a link on a code hosting site, `$` mathematics and `@` a mention."""
 
 
 def code(text: str, limit: int = 300) -> str:
@@ -34,7 +36,7 @@ def plain(text: str, limit: int = 300) -> str:
 
 def render(report: Report) -> bytes:
     """The report in CommonMark with tables."""
-    lines = [*_summary(report), *_actions(report), *_failures(report), *_unknown(report), *_accepted(report)]
+    lines = [*_summary(report), *_actions(report), *_failures(report), *_unknown(report), *_reach(report), *_accepted(report)]
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -67,7 +69,7 @@ def _actions(report: Report) -> Iterable[str]:
         return
     yield from ("| | Action | Hosts | Failures | Critical | Disruption |", "|--:|---|--:|--:|--:|---|")
     for rank, a in enumerate(actions[:10], 1):
-        yield f"| {rank} | {plain(a.title)} | {number(a.hosts)} | {number(a.failures)} | {number(a.critical)} | {a.disruption or 'by hand'} |"
+        yield f"| {rank} | {plain(a.title)} | {number(a.hosts)} | {number(a.failures)} | {number(a.critical)} | {plain(a.disruption or 'by hand')} |"
     if len(actions) > 10:
         yield from ("", f"{number(len(actions) - 10)} more: `fleet-audit show actions`.")
 
@@ -96,13 +98,26 @@ def _unknown(report: Report) -> Iterable[str]:
         yield f"- {number(sum(c.results for c in causes[CAUSES:]))} for {count(len(causes) - CAUSES, 'more reason')}"
 
 
+def _reach(report: Report) -> Iterable[str]:
+    """Hosts that did not answer, then those of which a part came back."""
+    found = sorted((h for h in report.hosts if h.entry.reach != "ok" or not h.entry.answered), key=lambda h: h.entry.answered)
+    if found:
+        yield from ("", "## Hosts not reached, or in part", "")
+    for host in found[:HOSTS]:
+        state = "answered in part" if host.entry.answered else "no answer"
+        yield f"- {code(host.name, 100)}: {state}, {plain(host.entry.reach)}: {code(host.entry.detail)}"
+    if len(found) > HOSTS:
+        yield from ("", f"{number(len(found) - HOSTS)} more: `fleet-audit show hosts`.")
+
+
 def _accepted(report: Report) -> Iterable[str]:
     if not (report.waivers or report.exclusions):
         return
     yield from ("", "## What the policy accepts", "")
     for w in report.waivers:
-        state = "expired" if w.expired else f"accepts nothing: {w.idle}" if w.idle else f"accepts {count(w.accepted, 'finding')}"
-        yield f"- {code(w.check)} until {w.expires} by {plain(w.owner)}: {plain(w.reason)} ({state})"
+        state = "expired" if w.expired else f"accepts nothing: {plain(w.idle)}" if w.idle else f"accepts {count(w.accepted, 'finding')}"
+        where = ", ".join((*w.hosts, *(f"group {g}" for g in w.groups))) or "every host"
+        yield f"- {code(w.check)} on {plain(where)} until {w.expires} by {plain(w.owner)}: {plain(w.reason)} ({state})"
     for e in report.exclusions:
         yield f"- {code(e.check)} is left out: {plain(e.reason)}"
 
