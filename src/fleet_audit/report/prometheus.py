@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from fleet_audit.findings import Posture, Report
-from fleet_audit.model import Result
+from fleet_audit.model import Result, Severity
 from fleet_audit.report.interface import Format
 from fleet_audit.report.text import clean
 
@@ -41,6 +41,9 @@ def render(report: Report) -> bytes:
             ({"severity": name, **labels}, n) for name, results in sorted(of_severity.items()) for labels, n in _outcomes(report.posture(results))
         ]),
         _metric("open_failures", "Failures that no waiver accepts, by severity.", [({"severity": str(s)}, n) for s, n in failures.items()]),
+        _metric("waived_failures", "Failures that waivers accept, by severity; results count them as fail.", [
+            ({"severity": str(s)}, report.posture(of_severity[s]).waived) for s in Severity
+        ]),
         _metric("group_results", "Results by group of hosts and outcome.", [
             ({"group": name, **labels}, n) for name, value in groups for labels, n in _outcomes(value)
         ]),
@@ -70,13 +73,16 @@ def _outcomes(posture: Posture) -> Iterable[Sample]:
 
 def _metric(name: str, words: str, samples: Iterable[Sample]) -> Iterable[str]:
     yield f"# HELP fleet_audit_{name} {words}\n# TYPE fleet_audit_{name} gauge\n"
+    series: dict[str, float] = {}
     for labels, value in samples:
         inner = ",".join(f'{key}="{_label(text)}"' for key, text in labels.items())
+        series[inner] = series.get(inner, 0) + value  # a series that is there twice, by names that look alike, voids the whole file
+    for inner, value in series.items():
         yield f"fleet_audit_{name}{f'{{{inner}}}' if inner else ''} {value:.15g}\n"
 
 
 def _label(text: str) -> str:
-    return clean(text, 200).replace("\\", "\\\\").replace('"', '\\"')
+    return clean(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 FORMAT = Format("prom", render)
