@@ -18,9 +18,10 @@ from fleet_audit.report.text import clean
 
 COLUMNS = (
     "run", "as_of", "host", "groups", "expected", "reach", "check", "title", "area", "severity", "outcome", "subject", "reason", "waived_until",
-    "waived_by", "fix", "role", "disruption", "controls", "fingerprint",
+    "waived_by", "fix", "role", "disruption", "controls", "fingerprint", "failed_subjects",
 )  # fmt: skip
-_FORMULA = re.compile(r"[\s\ufeff]*[=+\-@|%＝＋－＠]")
+_FORMULA = re.compile(r"[\s\ufeff]*[=+\-@|%＝＋－＠﹦﹢﹣﹫−]")
+"""Full-width and small variants too; what is invisible before it was shown as a code."""
 
 
 def cell(text: str) -> str:
@@ -30,7 +31,10 @@ def cell(text: str) -> str:
 
 
 def render(report: Report) -> bytes:
-    """All results; those of hosts without an answer are `unknown`, and `reach` says why."""
+    """All results; those of hosts without an answer are `unknown`, and `reach` says why.
+
+    A run keeps 100 failing subjects of a result; `failed_subjects` counts them all.
+    """
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -47,10 +51,10 @@ def render(report: Report) -> bytes:
         for finding in findings[result.check, result.host]:
             waiver = None if finding.waiver is None else report.waivers[finding.waiver]
             accepted = [waiver.expires, waiver.owner] if waiver else ["", ""]
-            row = [*first, str(finding.outcome), finding.subject, finding.reason, *accepted, *last, finding.fingerprint]
+            row = [*first, str(finding.outcome), finding.subject, finding.reason, *accepted, *last, finding.fingerprint, str(result.failed)]
             writer.writerow(cell(text) for text in row)
         if not findings[result.check, result.host]:
-            writer.writerow(cell(text) for text in [*first, str(result.outcome), "", result.reason, "", "", *last, ""])
+            writer.writerow(cell(text) for text in [*first, str(result.outcome), "", result.reason, "", "", *last, "", str(result.failed)])
     return out.getvalue().encode("utf-8", "backslashreplace")
 
 

@@ -46,6 +46,8 @@ def render(report: Report) -> bytes:
             suite.attrib.update(
                 tests=str(len(results)), failures=str(kinds["failure"]), errors=str(kinds["error"]), skipped=str(kinds["skipped"])
             )
+    for key in ("tests", "failures", "errors", "skipped"):
+        top.set(key, str(sum(int(suite.get(key, "0")) for suite in top)))
     xml.indent(top, " ")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml.tostring(top, "unicode")}\n'.encode()
 
