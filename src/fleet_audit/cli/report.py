@@ -12,8 +12,7 @@ from fleet_audit.cli import _options as options
 
 @click.command()
 @click.argument("run", default="latest")
-@click.option("-f", "--format", "formats", multiple=True, metavar="NAME", help="Report format; may be repeated. [default: html]")
-@click.option("-o", "--output", metavar="PATH", help="File or folder for reports, or - for standard output. [default: the store]")
+@options.reports
 @options.store
 def command(run: str, formats: tuple[str, ...], output: str | None, store_folder: Path | None) -> int:
     """Render RUN, an id, a unique prefix of one, or `latest`. It asks no host."""
