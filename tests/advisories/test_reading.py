@@ -117,7 +117,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "no package": (json.dumps({**ONE, "affected": [3]}).encode(), "no object"),
     "no events": (json.dumps({**ONE, "affected": [{"package": {"ecosystem": "PyPI", "name": "x"},
     "ranges": [{"type": "ECOSYSTEM"}]}]}).encode(), "events"),
-    "CSAF of another": (b'{"document": {"csaf_version": "2.0", "publisher": {"namespace": "https://x"}}}', "not read yet"),
+    "CSAF of another": (b'{"document": {"csaf_version": "2.0", "publisher": {"namespace": "https://x"}}}', "none of the sources"),
     "VEX of another": (b'{"statements": [], "metadata": {"@context": "x"}}', "no OpenVEX"),
     "an empty catalogue": (b'{"catalogVersion": "1", "vulnerabilities": []}', "none of its entries"),
 }  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from fleet_audit.advisories.database import Database, opened
 from tests.facts.helpers import shared
 
-from .nodes import Node, decide, dpkg, pip
+from .nodes import Node, decide, dpkg, pip, rpm
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,11 @@ def kernel(release: str, source: str, abi: str, version: str, cve: str, state: s
 def debian(release: str, package: str, version: str, cve: str, state: str | None) -> Any:
     node = Node(os=("debian", release), packages=[dpkg(package, version)], container="docker")
     return pytest.param(node, "vulnerabilities", cve, state, id=f"{package} {version} on debian {release} {cve}")
+
+
+def rhel(release: str, package: str, version: str, cve: str, state: str | None) -> Any:
+    node = Node(os=("rhel", release), packages=[rpm(package, version)], container="docker")
+    return pytest.param(node, "vulnerabilities", cve, state, id=f"{package} {version} on rhel {release} {cve}")
 
 
 def python(package: str, version: str, cve: str, state: str | None) -> Any:
@@ -105,6 +110,18 @@ CASES = [
     debian("11", "openssl", "1.1.1n-0+deb11u3", "CVE-2023-0286", "open"),
     debian("11", "git", "1:2.30.2-1+deb11u1", "CVE-2023-22490", "open"),
     debian("11", "git", "1:2.30.2-1+deb11u2", "CVE-2023-22490", "absent"),
+    # Red Hat: a fix of the main line, one of a kept minor release (EUS), none at all
+    rhel("9.4", "libtiff", "4.4.0-10.el9", "CVE-2023-6228", "open"),
+    rhel("9.4", "libtiff", "4.4.0-12.el9", "CVE-2023-6228", "absent"),
+    rhel("8.10", "libtiff", "4.0.9-31.el8", "CVE-2023-6228", "open"),
+    rhel("8.10", "libtiff", "4.0.9-32.el8_10", "CVE-2023-6228", "absent"),
+    rhel("7.9", "libtiff", "4.0.3-35.el7", "CVE-2023-6228", "no-fix"),
+    rhel("9.2", "python3.11", "3.11.2-2.el9_2.5", "CVE-2024-6923", "open"),
+    rhel("9.2", "python3.11", "3.11.2-2.el9_2.6", "CVE-2024-6923", "absent"),
+    rhel("9.2", "python3.9", "3.9.16-1.el9_2.8", "CVE-2024-6923", "absent"),
+    rhel("9.4", "python3.9", "3.9.18-3.el9_4.3", "CVE-2024-6923", "open"),
+    rhel("8.10", "python39", "3.9.19-1.module+el8.10.0+21815+bb024982", "CVE-2024-6923", None),
+    rhel("10.0", "python3.12", "3.12.5-2.el10", "CVE-2024-6923", "no-fix"),
     # PyPI: events in any order, local parts, pre-releases, names in any spelling, withdrawn records
     python("urllib3", "1.26.16", "CVE-2023-43804", "open"),
     python("urllib3", "1.26.17", "CVE-2023-43804", "absent"),
@@ -146,7 +163,7 @@ def test_a_third_of_the_cases_is_not_vulnerable() -> None:
 
 def test_what_the_slices_hold(real: Database) -> None:
     manifest = real.manifest()
-    assert set(manifest.sources) == {"debian", "epss", "kev", "nvidia", "pypi", "ubuntu", "ubuntu-vex"}
+    assert set(manifest.sources) == {"debian", "epss", "kev", "nvidia", "pypi", "redhat", "ubuntu", "ubuntu-vex"}
     assert manifest.sources["kev"].counts["exploited"] > 1400 and manifest.sources["pypi"].withdrawn == 2
     assert manifest.sources["nvidia"].documents == 38
     with opened(real) as (connection, _):

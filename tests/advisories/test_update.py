@@ -170,3 +170,21 @@ def test_the_command(fleet_audit: Cli, tmp_path: Path, site: Site) -> None:
     assert down.returncode == 2 and "kev: not updated: http://127.0.0.1:9/x" in down.stderr
     for wrong in (("--source", "pipy"), ("--url", "pypi"), ("--url", "pypi=file:///etc/passwd")):
         assert fleet_audit("advisories", "update", "--store", tmp_path / "store", *wrong).returncode == 2
+
+
+def test_a_text_that_names_the_newest_archive_is_followed(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Red Hat's server has it. A name that is none leads nowhere."""
+    database, url = Database(tmp_path), f"http://127.0.0.1:{site.port}/vex/archive_latest.txt"
+    asked = []
+    monkeypatch.setattr(updating, "_download", lambda client, url, *rest: asked.append(url))
+    monkeypatch.setattr(Database, "checked", lambda *given: None)
+    site.body = b"csaf_vex_2026-07-01.tar.zst\n"
+    (done,) = updating.update(database, ["redhat"], {"redhat": url})
+    assert not done.problem and asked == [f"http://127.0.0.1:{site.port}/vex/csaf_vex_2026-07-01.tar.zst"]
+    for bad in (b"../../etc/passwd", b"", b"a b", b"http://x/"):
+        site.body = bad
+        (done,) = updating.update(database, ["redhat"], {"redhat": url})
+        assert "it names no archive" in done.problem
+    site.status = 404
+    (done,) = updating.update(database, ["redhat"], {"redhat": url})
+    assert "the server says 404" in done.problem

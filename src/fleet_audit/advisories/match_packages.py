@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from fleet_audit.advisories.hits import find
+from fleet_audit.advisories.redhat import MINOR, MODULE
 
-SYSTEMS = {"ubuntu": "ubuntu", "debian": "debian", "rocky": "rocky", "almalinux": "alma"}
+SYSTEMS = {"ubuntu": "ubuntu", "debian": "debian", "rhel": "redhat", "rocky": "rocky", "almalinux": "alma"}
 """`os.id` -> ecosystem of advisories."""
 _PRO = ("esm-infra", "esm-apps", "esm-infra-legacy", "pro")
 _KERNEL_PARTS = (
@@ -24,7 +25,7 @@ def query(run: Any) -> str:
     run(
         f"""CREATE OR REPLACE TEMP TABLE place AS
         SELECT r.content, r.host, CASE o.id {systems} END AS ecosystem,
-               CASE WHEN o.id IN ('rocky', 'almalinux') THEN split_part(o.version_id, '.', 1) ELSE o.version_id END AS release,
+               CASE WHEN o.id IN ('rhel', 'rocky', 'almalinux') THEN split_part(o.version_id, '.', 1) ELSE o.version_id END AS release,
                k.release AS kernel, k.signature, m.container IS NULL AS own_kernel,
                c.state = 'applied' AND c.kernel IS NOT NULL AND c.kernel = k.signature AS patched, c.fixes, c.patch_version,
                coalesce(c.installed, false) AND coalesce(c.enabled, true)
@@ -51,17 +52,17 @@ def query(run: Any) -> str:
     run(
         """CREATE OR REPLACE TEMP TABLE kernels AS
         SELECT l.content, l.ecosystem, l.release, l.kernel,
-               CASE WHEN p.manager = 'rpm' THEN 'kernel' WHEN l.ecosystem = 'debian' THEN 'linux'
+               CASE WHEN p.manager = 'rpm' THEN CASE p.source WHEN 'kernel-rt' THEN 'kernel-rt' ELSE 'kernel' END WHEN l.ecosystem = 'debian' THEN 'linux'
                     ELSE regexp_replace(p.source, '^linux-(signed|meta|restricted-modules)', 'linux') END AS package,
                CASE WHEN l.ecosystem = 'debian' THEN p.version ELSE p.source_version END AS version,
                CASE WHEN l.ecosystem = 'debian' THEN p.version_key ELSE p.source_version_key END AS version_key,
-               CASE WHEN p.manager = 'rpm' THEN regexp_replace(p.version, '^[0-9]+:', '') || '.' || p.arch = l.kernel
+               CASE WHEN p.manager = 'rpm' THEN regexp_replace(p.version, '^[0-9]+:', '') || '.' || p.arch = regexp_replace(l.kernel, '[+](rt|64k)$', '')
                     ELSE p.name IN ('linux-modules-' || l.kernel, 'linux-image-' || l.kernel, 'linux-image-unsigned-' || l.kernel) END AS runs,
                CASE WHEN starts_with(p.name, 'linux-modules-') THEN 0 WHEN starts_with(p.name, 'linux-image-unsigned') THEN 1 ELSE 2 END AS rank
         FROM place AS l JOIN packages AS p ON p.host = l.host
         WHERE l.own_kernel AND l.kernel IS NOT NULL AND l.ecosystem IS NOT NULL
               AND (regexp_matches(p.name, '^linux-(image(-unsigned)?|modules)-[0-9]')
-                   OR (p.manager = 'rpm' AND p.name IN ('kernel', 'kernel-core')))"""
+                   OR (p.manager = 'rpm' AND regexp_matches(p.name, '^kernel(-rt|-64k)?(-core)?$')))"""
     ).fetchall()
     run(
         """INSERT INTO installed SELECT k.content, k.ecosystem, k.release, k.package, k.version, k.version_key, true,
@@ -70,6 +71,7 @@ def query(run: Any) -> str:
         QUALIFY row_number() OVER (PARTITION BY k.content ORDER BY k.rank, k.package) = 1"""
     ).fetchall()
     find(run)
+    _of_red_hat(run)
     pro = ", ".join(f"'{tier}'" for tier in _PRO)
     run(
         f"""CREATE OR REPLACE TEMP TABLE verdict AS
@@ -83,7 +85,8 @@ def query(run: Any) -> str:
                bool_or(tier IN ({pro}) AND unparsed = '') AS pro, bool_or(tier IN ({pro}) AND inside) AS pro_inside,
                max_by(fixed, high_key) FILTER (tier IN ({pro}) AND inside) AS pro_fixed,
                max(high_key) FILTER (tier IN ({pro}) AND inside AND fixed IS NOT NULL) AS pro_key,
-               max(tier) FILTER (tier IN ({pro}) AND inside AND fixed IS NOT NULL) AS service
+               max(tier) FILTER (tier IN ({pro}) AND inside AND fixed IS NOT NULL) AS service,
+               bool_or(starts_with(tier, '{MINOR}') AND unparsed = '' AND NOT inside) AS kept
         FROM hit GROUP BY ALL"""
     ).fetchall()
     return """
@@ -97,7 +100,7 @@ def query(run: Any) -> str:
                     WHEN v.pro_fixed IS NOT NULL AND (list_contains(l.services, v.service) OR l.services_read <> 'complete') THEN 'open'
                     WHEN v.pro_fixed IS NOT NULL THEN 'needs-pro'
                     ELSE 'no-fix' END,
-               CASE WHEN v.excused THEN 'Ubuntu says that this release is not affected'
+               CASE WHEN v.excused THEN 'the vendor says that this release is not affected'
                     WHEN v.odd THEN 'its versions are not understood: look at it by hand'
                     WHEN i.kernel AND i.newest >= coalesce(v.base_key, v.pro_key) THEN 'a kernel with the fix is installed: reboot'
                     WHEN i.kernel AND l.patched AND list_contains(l.fixes, v.cve)
@@ -113,5 +116,22 @@ def query(run: Any) -> str:
         FROM installed AS i JOIN place AS l ON l.content = i.content
         JOIN verdict AS v ON v.ecosystem = i.ecosystem AND v.release = i.release AND v.package = i.package AND v.version = i.version
         LEFT JOIN known AS k ON k.cve = v.cve LEFT JOIN score AS s ON s.cve = v.cve
-        WHERE v.odd OR v.base_open IS NOT DISTINCT FROM true AND NOT (v.pro AND NOT coalesce(v.pro_inside, false))
-              OR v.base_fixed IS NOT NULL OR (NOT v.base AND v.pro_inside)"""
+        WHERE v.kept IS NOT true AND (v.odd OR v.base_open IS NOT DISTINCT FROM true AND NOT (v.pro AND NOT coalesce(v.pro_inside, false))
+              OR v.base_fixed IS NOT NULL OR (NOT v.base AND v.pro_inside))"""
+
+
+def _of_red_hat(run: Any) -> None:
+    """Of `hit` what does not concern a package of RHEL: another module's stream, or the fix of another minor release.
+
+    A package says both in its release: `.module+el8.10.0`, `.el9_2`. One of a kept minor release whose fix is in is fixed.
+    """
+    run(
+        f"""DELETE FROM hit WHERE ecosystem = 'redhat' AND (
+            (starts_with(tier, '{MODULE}') <> contains(version, '.module+') AND NOT starts_with(tier, '{MINOR}'))
+            OR (starts_with(tier, '{MODULE}') AND regexp_matches(substr(tier, {len(MODULE) + 1}), '^[0-9][0-9.]*$')
+                AND NOT starts_with(regexp_replace(version, '^[0-9]+:', ''), substr(tier, {len(MODULE) + 1}) || '.')
+                AND NOT starts_with(regexp_replace(version, '^[0-9]+:', ''), substr(tier, {len(MODULE) + 1}) || '-'))
+            OR (starts_with(tier, '{MINOR}')
+                AND substr(tier, {len(MINOR) + 1}) <> regexp_replace(regexp_extract(version, '\\.el[0-9]+_[0-9]+'), '\\.el([0-9]+)_', '\\1.')))"""
+    ).fetchall()
+    run(f"UPDATE hit SET tier = 'base' WHERE starts_with(tier, '{MODULE}')").fetchall()

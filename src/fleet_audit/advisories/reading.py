@@ -8,19 +8,25 @@ import io
 import json
 import os
 import re
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import yaml
 
-from fleet_audit.advisories import debian, exploited, nvidia, osv, vex
+from fleet_audit.advisories import debian, exploited, nvidia, osv, redhat, vex
 from fleet_audit.advisories.records import Batch, Broken, Foreign, Refused
 from fleet_audit.safeyaml import Loader
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DOCUMENT_CAP = 256 << 20
 """Bytes of one document, unpacked: Debian's tracker has some 70 MB."""
@@ -28,7 +34,8 @@ YAML_CAP = 4 << 20
 DOCUMENTS_CAP = 3_000_000
 SOURCES = {
     "ubuntu": "Ubuntu security notices, CVEs and Livepatch notices (OSV)", "ubuntu-vex": "Ubuntu, what is not affected (OpenVEX)",
-    "debian": "Debian (OSV, security tracker, list of DSAs)", "rocky": "Rocky Linux (OSV)", "alma": "AlmaLinux (OSV)",
+    "debian": "Debian (OSV, security tracker, list of DSAs)", "redhat": "Red Hat Enterprise Linux (VEX, CSAF)",
+    "rocky": "Rocky Linux (OSV)", "alma": "AlmaLinux (OSV)",
     "pypi": "PyPI (PyPA, GitHub; OSV)", "nvidia": "NVIDIA security bulletins (CSAF)", "kev": "CISA, known exploited vulnerabilities",
     "epss": "FIRST, exploit prediction scores",
 }  # fmt: skip
@@ -50,7 +57,7 @@ def documents(path: Path) -> Iterator[tuple[str, Callable[[], bytes] | Refused]]
     name = str(path)
     if _PASSED_OVER.search(path.name):
         return
-    if re.search(r"\.tar(?:\.(?:gz|xz|bz2))?$|\.tgz$", path.name):
+    if re.search(r"\.tar(?:\.(?:gz|xz|bz2|zst))?$|\.tgz$", path.name):
         yield from _tar(path)
     elif path.suffix == ".zip":
         yield from _zip(path)
@@ -63,15 +70,20 @@ def documents(path: Path) -> Iterator[tuple[str, Callable[[], bytes] | Refused]]
 def _tar(path: Path) -> Iterator[tuple[str, Callable[[], bytes] | Refused]]:
     """Members in the archive's order, never unpacked to disk."""
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with _unpacked(path) as packed, tarfile.open(fileobj=packed, mode="r|*") as archive:
             for member in archive:
                 if member.isfile() and not _PASSED_OVER.search(os.path.basename(member.name)):
                     handle = archive.extractfile(member)
                     if handle is not None:
                         data = _capped(handle) if member.size <= DOCUMENT_CAP else b""
                         yield f"{path}!{member.name}", partial(bytes, data) if data or not member.size else Refused("too long")
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, zstd.ZstdError, OSError) as error:
         yield str(path), Broken(f"the archive is broken: {error}")
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """The archive's bytes; of those that tarfile does not know itself, unpacked."""
+    return cast("IO[bytes]", zstd.open(path, "rb")) if path.suffix == ".zst" else path.open("rb")
 
 
 def _zip(path: Path) -> Iterator[tuple[str, Callable[[], bytes] | Refused]]:
@@ -164,8 +176,11 @@ def _document(value: Any, batch: Batch) -> str:
     if isinstance(about, dict) and "csaf_version" in about:
         publisher = about.get("publisher")
         namespace = str(publisher.get("namespace", "")) if isinstance(publisher, dict) else ""
+        if re.fullmatch(r"https://(?:www\.)?redhat\.com/?", namespace):
+            redhat.read(value, batch)
+            return "redhat"
         if "nvidia.com" not in namespace:
-            raise Foreign(f"CSAF of {namespace[:80] or 'an unnamed publisher'}, whose documents are not read yet")
+            raise Foreign(f"CSAF of {namespace[:80] or 'an unnamed publisher'}, which is none of the sources")
         nvidia.read(value, batch)
         return "nvidia"
     if "statements" in value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ URLS: Mapping[str, str] = {
     "ubuntu": "https://security-metadata.canonical.com/osv/osv-all.tar.xz",
     "ubuntu-vex": "https://security-metadata.canonical.com/vex/vex-all.tar.xz",
     "debian": "https://security-tracker.debian.org/tracker/data/json",
+    "redhat": "https://security.access.redhat.com/data/csaf/v2/vex/archive_latest.txt",
     "rocky": f"{OSV}/Rocky%20Linux/all.zip",
     "alma": f"{OSV}/AlmaLinux/all.zip",
     "pypi": f"{OSV}/PyPI/all.zip",
@@ -30,7 +32,9 @@ URLS: Mapping[str, str] = {
     "kev": "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json",
     "epss": "https://epss.empiricalsecurity.com/epss_scores-current.csv.gz",
 }
-NAMES = {"ubuntu": "osv.tar.xz", "ubuntu-vex": "vex.tar.xz", "debian": "tracker.json", "kev": "kev.json", "epss": "epss.csv.gz"}
+NAMES = {
+    "ubuntu": "osv.tar.xz", "ubuntu-vex": "vex.tar.xz", "debian": "tracker.json", "redhat": "vex.tar.zst", "kev": "kev.json", "epss": "epss.csv.gz",
+}  # fmt: skip
 """What a download is called, which says what it is; the others are zip archives."""
 SIZE_CAP = 4 << 30
 TRIES = 3
@@ -74,6 +78,7 @@ def _one(
     database: Database, client: httpx.Client, folder: Path, source: str, url: str, told: Callable[[str, int, int | None], None], fewer: bool
 ) -> Updated:
     """Download one source if it has changed, and put it in place."""
+    url = _newest(client, url)
     known = _known(folder, source, url)
     there = source in database.manifest().sources
     path = folder / f"{source}-{NAMES.get(source, 'all.zip')}"
@@ -90,6 +95,19 @@ def _one(
     finally:
         path.unlink(missing_ok=True)
     return Updated(source, True, taken)
+
+
+def _newest(client: httpx.Client, url: str) -> str:
+    """The address of the newest archive, where a small text beside the archives names it; else the address itself."""
+    if not url.endswith("_latest.txt"):
+        return url
+    with client.stream("GET", url) as response:
+        if response.status_code != httpx.codes.OK:
+            raise FleetAuditError(f"{url}: the server says {response.status_code} {response.reason_phrase}")
+        name = next(response.iter_bytes(1000), b"").decode("ascii", "replace").strip()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
+        raise FleetAuditError(f"{url}: it names no archive")
+    return url.rpartition("/")[0] + f"/{name}"
 
 
 def _known(folder: Path, source: str, url: str) -> dict[str, str]:
