@@ -125,7 +125,7 @@ def load(folder: Path, groups: Mapping[HostName, Sequence[str]], silent: frozens
     names = (
         {kind.table for kind in KINDS}
         | {"sockets", "socket_owners", "ml_services", "confidential", "gpu_confidential"}
-        | {*matching.TABLES}
+        | {*matching.TABLES, *priorities.BESIDE}
     )
     known = {name: tables()[name] for name in sorted(names) if (folder / f"{name}.parquet").exists()}
     facts = Facts.load(known, folder)

@@ -13,10 +13,11 @@ from tests.factory import rows
 
 
 def facts(**hosts: dict[str, list[dict[str, Any]]]) -> Facts:
-    found = Facts({name: tables()[name] for name in priorities.QUERIES})
+    names = (*priorities.QUERIES, *priorities.BESIDE)
+    found = Facts({name: tables()[name] for name in names})
     for host, given in hosts.items():
         found.add_host(HostName(host), ("g",))
-        for name in priorities.QUERIES:
+        for name in names:
             found.add(HostName(host), name, f"{host}-{name}", rows(name, *given.get(name, [])))
     found.finish()
     return found
@@ -70,3 +71,48 @@ def test_python_nvidia_and_what_is_not_known() -> None:
         "update mlflow in /opt/v", "update the GPU driver 535 and reboot", "no fix for the GPU driver 535 yet: limit who reaches it, or remove it",
         "find out whether x is concerned",
     ]  # fmt: skip
+
+
+def listens(program: str | None, scope: str = "any", **more: Any) -> dict[str, Any]:
+    return {"proto": "tcp", "address": "0.0.0.0", "port": 22, "scope": scope, "kernel": False, "process": "x", "program": program, **more}
+
+
+def test_what_listens_beyond_loopback_goes_before_what_does_not_and_after_what_is_severe() -> None:
+    installed = [{"name": n, "source": s} for n, s in (("openssh-server", "openssh"), ("redis-server", "redis"), ("chrony", "chrony"),
+                                                       ("curl", "curl"), ("postgresql-15", "postgresql-15"))]  # fmt: skip
+    open_ = [of(p, f"CVE-{n}") for n, p in enumerate(("curl", "openssh", "redis", "chrony", "postgresql-15"))]
+    found = priorities.actions(facts(a={
+        "vulnerabilities": [*open_, of("zip", "CVE-9", severity="high")], "packages": installed,
+        "socket_owners": [listens("/usr/sbin/sshd"), listens("/usr/bin/redis-server (deleted)"), listens("/usr/sbin/chronyd", "loopback"),
+                          listens(None, process="postgres")],
+    }))  # fmt: skip
+    assert [(a.title, bool(a.exposed)) for a in found] == [
+        ("update zip", False), ("update openssh", True), ("update postgresql-15", True), ("update redis", True), ("update chrony", False),
+        ("update curl", False),
+    ]  # fmt: skip
+    assert found[1].reasons == "none of them severe, its service listens on 1 host"
+
+
+def test_a_package_of_a_service_that_listens() -> None:
+    def service(name: str, scope: str) -> dict[str, Any]:
+        return {"service": name, "name": name, "category": "mlops", "found_by": "process", "scope": scope}
+
+    holes = [
+        {"package": p, "environment": "/opt/v", "cve": "CVE-1", "state": "open", "severity": "high"}
+        for p in ("mlflow", "jupyter-server", "ray")
+    ]
+    found = priorities.actions(
+        facts(a={"python_vulnerabilities": holes, "ml_services": [service("jupyter", "any"), service("ray-dashboard", "loopback")]})
+    )
+    assert [(a.title, sorted(a.exposed)) for a in found] == [
+        ("update jupyter-server in /opt/v", ["a"]), ("update mlflow in /opt/v", []), ("update ray in /opt/v", []),
+    ]  # fmt: skip
+
+
+def test_a_service_that_runs_what_was_replaced_is_to_be_restarted() -> None:
+    old = [{"unit": "ssh.service", "path": p, "processes": 1} for p in ("/usr/sbin/sshd", "/usr/lib/libcrypto.so.3")]
+    found = priorities.actions(facts(a={"replaced_files": old}, b={"replaced_files": old[:1]}))
+    assert [(a.title, a.kind, sorted(a.hosts), a.reasons) for a in found] == [
+        ("restart ssh.service", "restart", ["a", "b"], "it still runs what an update has replaced"),
+    ]  # fmt: skip
+    assert [a.hosts for a in priorities.actions(facts(a={"replaced_files": old}, b={}), "b")] == []

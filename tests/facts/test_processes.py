@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_audit.facts.base import Item
-from fleet_audit.facts.processes import PROCESSES, TABLES, container_of, unit_of
+from fleet_audit.facts.processes import PROCESSES, REPLACED, TABLES, container_of, unit_of
 from fleet_audit.model import Coverage, SourceId, Status
 from tests.probe.nodes import carried
 
 from .helpers import ok, rows_as_dicts, run, status
 from .laws import cut_short, never_emptier
 
-(TABLE,) = TABLES
+TABLE, REPLACED_FILES = TABLES
 Evidence = dict[SourceId, Item]
 ID = "3f" * 32
 
@@ -147,3 +147,20 @@ def test_secrets_of_a_real_process_are_not_in_the_table() -> None:
     table = {row["pid"]: row for row in rows_as_dicts(TABLE, run(TABLE, {PROCESSES.id: Item(Status(frame.status), frame.body)}))}
     assert table[child.pid]["command"].endswith("--api-key <secret:value:21> --token=<secret:value:21> https://ada:<secret:value:21>@h/x")
     assert (table[child.pid]["parent"], table[child.pid]["uid"]) == (os.getpid(), os.getuid())
+
+
+def test_files_that_services_still_run_though_they_were_replaced() -> None:
+    """In the reader's form; no service, no row; a gap leaves what was seen."""
+    row = {"unit": "ssh.service", "path": "/usr/lib/x86_64-linux-gnu/libcrypto.so.3", "processes": 2}
+    evidence = {REPLACED.id: ok(json.dumps({"replaced": [row], "gap": ""}))}
+    assert rows_as_dicts(REPLACED_FILES, run(REPLACED_FILES, evidence)) == [row]
+    never_emptier(REPLACED_FILES, evidence)
+    assert all(part.coverage is Coverage.NONE for part in cut_short(REPLACED_FILES, evidence, REPLACED, step=7))
+    assert run(REPLACED_FILES, {REPLACED.id: ok('{"replaced": [], "gap": ""}')}).coverage is Coverage.COMPLETE
+    part = run(REPLACED_FILES, {REPLACED.id: ok(json.dumps({"replaced": [row, 3, {}], "gap": "5 processes not readable"}))})
+    assert part.coverage is Coverage.PARTIAL and len(part.rows) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"replaced": 3, "gap": ""}', b'{"replaced": []}', b"\xff"])
+def test_what_is_no_list_of_replaced_files_is_none(body: bytes) -> None:
+    assert run(REPLACED_FILES, {REPLACED.id: ok(body)}).coverage is Coverage.NONE

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from fleet_audit.probe.node.base import READERS
-from fleet_audit.probe.node.processes import ARGV_LIMIT, shortened
+from fleet_audit.probe.node.processes import ARGV_LIMIT, replaced_in, shortened
 from tests.probe.helpers import Running, ask, source, until
 from tests.probe.nodes import opened_to_all
 
@@ -288,3 +288,36 @@ def test_many_processes_cost_little() -> None:
     frame = ask([source("it", "processes", env=["A"], env_secret=["B"])])["it"]
     count = len(json.loads(frame.body)["processes"])
     assert frame.cpu < 0.2 + count * 0.005
+
+
+def test_code_of_a_file_that_was_removed_is_found_and_data_is_not(tmp_path: Path) -> None:
+    """A real process whose program and a mapped data file are gone; the folders that count are those of the system."""
+    program, data = Path(f"/opt/fleet-audit-test-{os.getpid()}/old-sleep"), tmp_path / "data"
+    program.parent.mkdir()
+    try:
+        shutil.copy("/bin/sleep", program)
+        child = subprocess.Popen([program, "60"])
+        other = subprocess.Popen([sys.executable, "-I", "-c", f"import mmap, time; f = open({str(data)!r}, 'w+b'); f.write(b'x' * 9); f.flush();"
+                                  "m = mmap.mmap(f.fileno(), 9); print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)  # fmt: skip
+        assert until(lambda: Path(f"/proc/{child.pid}/exe").resolve() == program)
+        assert other.stdout and other.stdout.readline() == b"\n"
+        assert replaced_in(child.pid, 1 << 20)[0] == set() == replaced_in(other.pid, 1 << 20)[0]
+        program.unlink()
+        data.unlink()
+        found, size = replaced_in(child.pid, 1 << 20)
+        assert found == {str(program)} and size > 500
+        assert replaced_in(other.pid, 1 << 20)[0] == set()
+        assert replaced_in(child.pid, 10)[1] == 10
+    finally:
+        shutil.rmtree(program.parent)
+        for process in (child, other):
+            process.kill()
+            process.wait()
+        other.stdout.close()
+
+
+def test_replaced_files_of_this_node_are_told_for_little() -> None:
+    frame = ask([source("it", "replaced_files")])["it"]
+    document = json.loads(frame.body)
+    assert set(document) == {"replaced", "gap"} and all(row["unit"].endswith(".service") for row in document["replaced"])
+    assert frame.cpu < 0.5

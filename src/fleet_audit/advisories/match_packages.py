@@ -52,11 +52,13 @@ def query(run: Any) -> str:
     run(
         """CREATE OR REPLACE TEMP TABLE kernels AS
         SELECT l.content, l.ecosystem, l.release, l.kernel,
-               CASE WHEN p.manager = 'rpm' THEN CASE p.source WHEN 'kernel-rt' THEN 'kernel-rt' ELSE 'kernel' END WHEN l.ecosystem = 'debian' THEN 'linux'
+               CASE WHEN p.manager = 'rpm' THEN CASE p.source WHEN 'kernel-rt' THEN p.source ELSE 'kernel' END
+                    WHEN l.ecosystem = 'debian' THEN 'linux'
                     ELSE regexp_replace(p.source, '^linux-(signed|meta|restricted-modules)', 'linux') END AS package,
                CASE WHEN l.ecosystem = 'debian' THEN p.version ELSE p.source_version END AS version,
                CASE WHEN l.ecosystem = 'debian' THEN p.version_key ELSE p.source_version_key END AS version_key,
-               CASE WHEN p.manager = 'rpm' THEN regexp_replace(p.version, '^[0-9]+:', '') || '.' || p.arch = regexp_replace(l.kernel, '[+](rt|64k)$', '')
+               CASE WHEN p.manager = 'rpm'
+                    THEN regexp_replace(p.version, '^[0-9]+:', '') || '.' || p.arch = regexp_replace(l.kernel, '[+](rt|64k)$', '')
                     ELSE p.name IN ('linux-modules-' || l.kernel, 'linux-image-' || l.kernel, 'linux-image-unsigned-' || l.kernel) END AS runs,
                CASE WHEN starts_with(p.name, 'linux-modules-') THEN 0 WHEN starts_with(p.name, 'linux-image-unsigned') THEN 1 ELSE 2 END AS rank
         FROM place AS l JOIN packages AS p ON p.host = l.host

@@ -19,6 +19,15 @@ QUERIES = {
         cve, state, severity, 'NVIDIA', exploited IS true, 0, product = 'gpu-driver' FROM nvidia_vulnerabilities""",
 }
 """Each yields host, what is concerned, CVE, state, severity, service that has the fix, exploited, chance in thousandths, kernel."""
+BESIDE = ("packages", "socket_owners", "ml_services", "replaced_files")
+"""Tables that say more where they are there: what listens beyond loopback, and what must only be restarted."""
+PROGRAMS = {
+    "apache2": "apache2", "avahi-daemon": "avahi", "beam.smp": "rabbitmq%", "cupsd": "cups", "dockerd": "docker%", "grafana": "grafana",
+    "httpd": "httpd", "java": "%openjdk%", "mariadbd": "mariadb%", "master": "postfix", "mongod": "mongodb%", "mysqld": "mysql%", "named": "bind%",
+    "nmbd": "samba", "node": "nodejs", "postgres": "postgresql%", "rpc.mountd": "nfs-utils", "rpc.statd": "nfs-utils", "slurmctld": "slurm%",
+    "slurmd": "slurm%", "slurmdbd": "slurm%", "slurmrestd": "slurm%", "smbd": "samba", "sshd": "openssh", "systemd-resolve": "systemd",
+}  # fmt: skip
+"""Program -> pattern of the source package that it comes from, where the names differ by more than an ending."""
 CLOSED = ("livepatched", "not-affected")
 LIKELY_PERMILLE = 100
 """Chance of being exploited within 30 days from which a vulnerability is told of as likely."""
@@ -30,12 +39,14 @@ class Action:
 
     title: str
     kind: str
-    """update, reboot, subscribe (to a service, then update), wait (there is no fix), look (its state is not known)."""
+    """update, reboot, restart, subscribe (to a service, then update), wait (there is no fix), look (its state is not known)."""
     hosts: set[str] = field(default_factory=set)
     cves: dict[str, str] = field(default_factory=dict)
     """CVE -> severity."""
     exploited: set[str] = field(default_factory=set)
     likely: set[str] = field(default_factory=set)
+    exposed: set[str] = field(default_factory=set)
+    """Hosts on which a service of what is concerned listens beyond loopback."""
 
     def count(self, severity: str) -> int:
         """How many of its CVEs are of a severity."""
@@ -50,28 +61,61 @@ class Action:
         if self.likely - self.exploited:
             words.append(f"{len(self.likely - self.exploited)} likely to be")
         words += [f"{n} {word}" for word in ("critical", "high") if (n := self.count(word))]
-        return ", ".join(words) or "none of them severe"
+        if not words:
+            words = ["none of them severe"] if self.cves else ["it still runs what an update has replaced"]
+        if self.exposed:
+            words.append(f"its service listens on {len(self.exposed)} host{'s' if len(self.exposed) > 1 else ''}")
+        return ", ".join(words)
 
 
-_ORDER = ("update", "reboot", "subscribe", "wait", "look")
+_ORDER = ("update", "reboot", "restart", "subscribe", "wait", "look")
 
 
 def actions(facts: Facts, host: str | None = None) -> list[Action]:
-    """The actions for the open vulnerabilities, of a host or of all: what is exploited first, then what is likely to be, then by severity.
+    """The actions for the open vulnerabilities, of a host or of all.
 
-    At equal reasons what can be done at once goes before what must wait, and what helps more hosts before what helps few.
+    What is exploited goes first, then what is likely to be, then by severity, then what listens. At equal reasons what can be
+    done at once goes before what must wait, and what helps more hosts before what helps few.
     """
     found: dict[tuple[str, str], Action] = {}
+    listening = _listening(facts)
     for name, query in QUERIES.items():
         if name not in facts.tables:
             continue
         where = " WHERE host = ?" if host is not None else ""
         rows = facts.connection.execute(f"SELECT * FROM ({query}){where} ORDER BY ALL", [host] if host is not None else []).fetchall()
-        _take(found, rows)
+        _take(found, rows, listening)
+    if "replaced_files" in facts.tables:
+        for name, unit in facts.connection.execute("SELECT DISTINCT host, unit FROM replaced_files ORDER BY ALL").fetchall():
+            if host in (None, name):
+                found.setdefault(("restart", unit), Action(f"restart {unit}", "restart")).hosts.add(name)
     return sorted(found.values(), key=_rank)
 
 
-def _take(found: dict[tuple[str, str], Action], rows: Iterable[tuple[Any, ...]]) -> None:
+def _listening(facts: Facts) -> set[tuple[str, str]]:
+    """(host, package) of which a service listens beyond loopback, as far as the names of programs and services tell."""
+    run = facts.connection.execute
+    found: set[tuple[str, str]] = set()
+    if {"packages", "socket_owners"} <= facts.tables.keys():
+        patterns = ", ".join(f"('{program}', '{pattern}')" for program, pattern in PROGRAMS.items())
+        found.update(run(
+            f"""WITH listens AS (SELECT DISTINCT host, coalesce(regexp_extract(program, '([^/]+?)(?: .deleted.)?$', 1), process) AS name
+                                 FROM socket_owners WHERE scope <> 'loopback' AND NOT kernel),
+                     named AS (SELECT host, name, pattern FROM listens JOIN (VALUES {patterns}) AS known(name, pattern) USING (name)
+                               UNION ALL SELECT host, name, name FROM listens
+                               UNION ALL SELECT host, name, regexp_replace(name, 'd$', '') FROM listens)
+                SELECT DISTINCT p.host, p.source FROM packages AS p JOIN named AS n
+                ON n.host = p.host AND (p.source LIKE n.pattern OR p.name = n.pattern OR p.name = n.name || '-server')"""
+        ).fetchall())  # fmt: skip
+    if "ml_services" in facts.tables and "python_vulnerabilities" in facts.tables:
+        found.update(run(
+            """SELECT DISTINCT v.host, v.package FROM python_vulnerabilities AS v JOIN ml_services AS s ON s.host = v.host AND s.scope <> 'loopback'
+               AND (s.service = v.package OR starts_with(v.package, s.service || '-') OR starts_with(s.service, v.package || '-'))"""
+        ).fetchall())  # fmt: skip
+    return found
+
+
+def _take(found: dict[tuple[str, str], Action], rows: Iterable[tuple[Any, ...]], listening: set[tuple[str, str]]) -> None:
     for host, package, cve, state, severity, service, exploited, chance, kernel in rows:
         if state in CLOSED:
             continue
@@ -79,6 +123,8 @@ def _take(found: dict[tuple[str, str], Action], rows: Iterable[tuple[Any, ...]])
         action = found.setdefault((kind, title), Action(title, kind))
         action.hosts.add(host)
         action.cves[cve] = min(severity, action.cves.get(cve, severity), key=lambda word: (*SEVERITIES, "unknown").index(word))
+        if (host, package.partition(" in ")[0]) in listening:
+            action.exposed.add(host)
         if exploited:
             action.exploited.add(cve)
         if chance >= LIKELY_PERMILLE:
@@ -100,5 +146,5 @@ def _what(state: str | None, package: str, service: str, *, kernel: bool) -> tup
 
 
 def _rank(action: Action) -> tuple[Any, ...]:
-    return (-len(action.exploited), -len(action.likely), -action.count("critical"), -action.count("high"), _ORDER.index(action.kind),
-            -len(action.hosts), -len(action.cves), action.title)  # fmt: skip
+    return (-len(action.exploited), -len(action.likely), -action.count("critical"), -action.count("high"), -len(action.exposed),
+            _ORDER.index(action.kind), -len(action.hosts), -len(action.cves), action.title)  # fmt: skip

@@ -40,7 +40,9 @@ def read(document: Mapping[str, Any], batch: Batch) -> None:
         if isinstance(cve, str) and CVE.fullmatch(cve):
             ranges = list(_ranges(cve, entry, components, word))
             if ranges:
-                batch.advisories.append(Advisory(f"RHVEX-{cve}", "cve", (cve,), line(entry.get("title") or about.get("title")), word, made, changed))
+                batch.advisories.append(
+                    Advisory(f"RHVEX-{cve}", "cve", (cve,), line(entry.get("title") or about.get("title")), word, made, changed)
+                )
                 batch.ranges += ranges
 
 

@@ -33,7 +33,7 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
     if host is not None and host not in run.file.hosts:
         raise FleetAuditError(f"run {run.file.id} has no host {host!r}")
     folder = run.facts()
-    known = {name: tables()[name] for name in matching.TABLES if (folder / f"{name}.parquet").exists()}
+    known = {name: tables()[name] for name in (*matching.TABLES, *priorities.BESIDE) if (folder / f"{name}.parquet").exists()}
     facts = Facts.load(known, folder)
     listed = priorities.actions(facts, host)
     states = {h: s for h, s in facts.coverage().items() if h in run.file.hosts and host in (None, h)}
@@ -47,15 +47,14 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
         click.echo(json.dumps({
             "run": run.file.id,
             "actions": [{"title": a.title, "kind": a.kind, "hosts": sorted(a.hosts), "cves": dict(sorted(a.cves.items())),
-                         "exploited": sorted(a.exploited), "likely": sorted(a.likely)} for a in listed],
+                         "exploited": sorted(a.exploited), "likely": sorted(a.likely), "listens": sorted(a.exposed)} for a in listed],
             "not_whole": {name: [{"host": h, "coverage": state, "reason": why} for h, (state, why) in hosts] for name, hosts in gaps.items()},
         }, indent=1))  # fmt: skip
         return 3 if dark else 0
     for number, action in enumerate(listed[:limit], 1):
         where = clean(next(iter(action.hosts))) if len(action.hosts) == 1 else count(len(action.hosts), "host")
-        click.echo(
-            f"{number:>3}. {clean(action.title, 120)} on {where}: {count(len(action.cves), 'vulnerability', 'vulnerabilities')}, {action.reasons}"
-        )
+        closes = f"{count(len(action.cves), 'vulnerability', 'vulnerabilities')}, " if action.cves else ""
+        click.echo(f"{number:>3}. {clean(action.title, 120)} on {where}: {closes}{action.reasons}")
         worst = (
             sorted(action.exploited)
             or sorted(action.likely)

@@ -63,6 +63,22 @@ class Process:
     label: Annotated[str | None, "AppArmor profile or SELinux context; NULL: none, or it may not be seen"]
 
 
+REPLACED = Source(
+    SourceId("replaced-files"), "replaced_files", {},
+    "proc_pid_maps(5), of processes in services of systemd alone: code that they run from files that were replaced or removed.",
+    needs_root=True,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReplacedFile:
+    """A program or library that a service still runs, though an update replaced its file or removed it. Source: /proc/PID/maps."""
+
+    unit: Annotated[str, "systemd unit of the service"]
+    path: Annotated[str, "Program or library"]
+    processes: Annotated[int, "Processes of the unit that run it"]
+
+
 def documents(evidence: Bundle) -> list[dict[str, Any]]:
     """The processes as the reader tells them; a gap where these are not all. Raises `NotUnderstood`."""
     document = evidence.document(PROCESSES)
@@ -108,4 +124,21 @@ def parse_processes(evidence: Bundle) -> Iterable[Process]:
             evidence.gap(PROCESSES, "a process that is not understood")
 
 
-TABLES = (Table("processes", Process, (PROCESSES,), parse_processes),)
+def parse_replaced(evidence: Bundle) -> Iterable[ReplacedFile]:
+    """A row per service and file."""
+    document = evidence.document(REPLACED)
+    rows = document.get("replaced") if isinstance(document, dict) else None
+    if not isinstance(rows, list) or "gap" not in document:
+        raise NotUnderstood(f"{REPLACED.id}: no list of replaced files")
+    if document["gap"]:
+        evidence.gap(REPLACED, str(document["gap"]))
+    for row in rows:
+        try:
+            yield ReplacedFile(row["unit"], row["path"], row["processes"])
+        except (KeyError, TypeError):
+            evidence.gap(REPLACED, "an entry that is not understood")
+
+
+TABLES = (
+    Table("processes", Process, (PROCESSES,), parse_processes), Table("replaced_files", ReplacedFile, (REPLACED,), parse_replaced),
+)  # fmt: skip

@@ -54,7 +54,7 @@ def document(report: Report) -> dict[str, Any]:
         ],
         "vulnerabilities": [
             {"title": a.title, "kind": a.kind, "hosts": sorted(a.hosts), "reasons": a.reasons, "cves": dict(sorted(a.cves.items())),
-             "exploited": sorted(a.exploited), "likely": sorted(a.likely)} for a in report.landscape.vulnerabilities
+             "exploited": sorted(a.exploited), "likely": sorted(a.likely), "listens": sorted(a.exposed)} for a in report.landscape.vulnerabilities
         ],
         "vulnerabilities_not_whole": [{"table": t, "hosts": n, "reason": why} for t, n, why in report.landscape.gaps],
         "hosts": [

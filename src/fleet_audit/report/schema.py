@@ -66,7 +66,7 @@ SCHEMA: dict[str, Any] = {
         confidential=_list(technology=_TEXT, side=_TEXT, rung=_TEXT, missing=_TEXT, hosts=_TEXTS),
         vulnerabilities=_list(
             title=_TEXT, kind=_TEXT, hosts=_TEXTS, reasons=_TEXT, cves={"type": "object", "additionalProperties": _TEXT}, exploited=_TEXTS,
-            likely=_TEXTS,
+            likely=_TEXTS, listens={**_TEXTS, "description": "Hosts on which a service of it listens beyond loopback"},
         ),
         vulnerabilities_not_whole=_list(table=_TEXT, hosts=_COUNT, reason=_TEXT),
         hosts=_list(

@@ -10,6 +10,7 @@ from fleet_audit.probe.node.redact import HARMLESS, redact, redact_argv, reduced
 
 DESCRIPTOR_LIMIT = 40000  # descriptors that are looked at in search of sockets' owners
 PROCESS_LIMIT = 20000
+MAPS_LIMIT = 24 << 20  # bytes of mappings that are looked at in search of replaced files
 ARGV_LIMIT = 4096  # characters of a command line
 ARGV_HEAD = 3000  # of them, those of its beginning: a JVM names its class at the end
 
@@ -272,3 +273,50 @@ def read_processes(files, spec):
     if unread:
         gap = gap or "%d processes not readable" % unread
     return dump({"processes": without_ours(rows), "kernel_threads": kernel, "gap": gap})
+
+
+def replaced_in(pid, limit):
+    """(files that a process runs code of and that are gone, bytes that were read): programs and libraries of the system's folders."""
+    data = raw("/proc/%d/maps" % pid, limit)
+    if b" (deleted)" not in data:
+        return set(), len(data)
+    found = set()
+    for line in text(data).splitlines():
+        words = line.split(None, 5)
+        if len(words) == 6 and "x" in words[1] and re.match(r"/(usr|opt|lib|lib64|bin|sbin)/.* \(deleted\)$", words[5]):
+            found.add(clean(words[5][:-10]))
+    return found, len(data)
+
+
+@reader("replaced_files")
+def read_replaced(files, spec):
+    """Programs and libraries that services of systemd still run, though their files were replaced or removed.
+
+    Jobs, sessions and containers are left alone: they end by themselves, and their memory is none of ours.
+    """
+    if ARCHIVE:
+        raise Unread("absent", "not recorded")
+    seen, gap = pids()
+    counts, left, unread = {}, MAPS_LIMIT, 0
+    for pid in seen[:PROCESS_LIMIT]:
+        try:
+            group = group_of(pid) or ""
+            unit = re.search(r"/system\.slice/(?:.*/)?([^/]+\.service)(?:/|$)", group)
+            if unit is None or "/job_" in group:
+                continue
+            found, size = replaced_in(pid, left)
+        except OSError as error:
+            unread += error.errno not in (errno.ENOENT, errno.ESRCH)
+            continue
+        for path in found:
+            counts[unit.group(1), path] = counts.get((unit.group(1), path), 0) + 1
+        left -= size
+        if left <= 0:
+            gap = gap or "the mappings of services are longer than %d MiB" % (MAPS_LIMIT >> 20)
+            break
+    if len(seen) > PROCESS_LIMIT:
+        gap = gap or "more than %d processes on the node" % PROCESS_LIMIT
+    if unread:
+        gap = gap or "%d processes not readable" % unread
+    rows = [{"unit": unit, "path": path, "processes": counts[unit, path]} for unit, path in sorted(counts)]
+    return dump({"replaced": rows, "gap": gap})
