@@ -61,11 +61,19 @@ class Node:
     signature: str | None = None
     container: str | None = None
     livepatch: Mapping[str, Any] | None = None
+    modules: Sequence[str] = ()
+    """Canonical's live patches that are loaded and enabled."""
     pro: Sequence[str] = ()
     python: Sequence[Mapping[str, Any]] = ()
     driver: tuple[str | None, str | None] | None = None
     """Loaded version and that on disk."""
     gpus: Sequence[str] = ()
+    nics: Sequence[str] = ()
+    """Versions of the firmware of Mellanox adapters."""
+    dmi: tuple[str, str] | None = None
+    """Product name and BIOS version."""
+    images: Sequence[str] = ()
+    """Of its containers."""
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Extract]:
@@ -74,8 +82,12 @@ class Node:
             "os": [{"id": self.os[0], "version_id": self.os[1]}], "packages": self.packages,
             "kernel_running": [{"release": self.kernel, "signature": self.signature}] if self.kernel else [],
             "machine": [{"container": self.container}], "livepatch_client": [self.livepatch] if self.livepatch else [],
+            "livepatch_modules": [{"name": name, "enabled": True, "transition": False, "vendor": "canonical"} for name in self.modules],
             "ubuntu_pro_services": [{"name": name, "status": "enabled"} for name in self.pro], "python_packages": self.python,
             "nvidia_driver": [{"loaded_version": self.driver[0], "disk_version": self.driver[1]}] if self.driver else [],
+            "nic_firmware": [{"device": f"mlx5_{n}", "driver": "mlx5_core", "firmware": v} for n, v in enumerate(self.nics)],
+            "dmi": [{"product_name": self.dmi[0], "bios_version": self.dmi[1]}] if self.dmi else [],
+            "containers": [{"id": f"c{n}", "image": image} for n, image in enumerate(self.images)],
             "gpus": [{"uuid": f"GPU-{name}", "name": name} for name in self.gpus],
         }  # fmt: skip
         return {name: rows(name, *found, coverage=self.coverage.get(name, Coverage.COMPLETE)) for name, found in given.items()}
@@ -102,7 +114,9 @@ class Decided:
         return self.facts.coverage()[host][table]
 
 
-def decide(database: Database, *nodes: Node, as_of: datetime = AS_OF, days: int = 10_000, **named: Node) -> Decided:
+def decide(
+    database: Database, *nodes: Node, as_of: datetime = AS_OF, days: int = 10_000, least: Mapping[str, int] | None = None, **named: Node
+) -> Decided:
     """What the advisories say of some hosts, of one under the name `n`."""
     facts = Facts({name: tables()[name] for name in NAMES})
     for name, node in ({"n": nodes[0]} if nodes else named).items():
@@ -110,7 +124,7 @@ def decide(database: Database, *nodes: Node, as_of: datetime = AS_OF, days: int 
         for table, extract in node.facts().items():
             facts.add(HostName(name), table, f"{name}-{table}", extract)
     facts.finish()
-    matching.decide(facts, database, as_of, days)
+    matching.decide(facts, database, as_of, days, least or {})
     return Decided(facts)
 
 

@@ -46,6 +46,14 @@ def write(folder: Path, **documents: object) -> Path:
     return folder
 
 
+def others() -> dict[str, object]:
+    """As many ranges as the whole of a source has at least, about packages that nobody has."""
+    return {
+        f"other{n}": osv(f"UBUNTU-CVE-2020-{n}000", *(affects("Ubuntu:22.04:LTS", f"other{n}-{i}", {"fixed": "1"}) for i in range(17_000)))
+        for n in range(1, 4)
+    }
+
+
 def test_import_status_search_and_show(fleet_audit: Cli, tmp_path: Path) -> None:
     store = tmp_path / "store"
     none = fleet_audit("advisories", "status", "--store", store)
@@ -80,7 +88,7 @@ def test_an_old_run_is_decided_again_with_newer_advisories(fleet_audit: Cli, inv
     mine = ["--check", "exploited-vulnerabilities-closed", "--store", tmp_path / "store", "-f", "json", "-o", "-", "--policy", policy]
     first = json.loads(fleet_audit("run", inventory, *mine).stdout)
     assert first["results"][0]["outcome"] == "unknown" and "no advisories" in first["results"][0]["reason"], first["results"]
-    fleet_audit("advisories", "import", write(tmp_path / "in", sudo=SUDO), "--store", tmp_path / "store")
+    fleet_audit("advisories", "import", write(tmp_path / "in", sudo=SUDO, **others()), "--store", tmp_path / "store")
     (undecided,) = json.loads(fleet_audit("evaluate", *mine).stdout)["results"]
     assert undecided["outcome"] == "unknown" and "the catalogue is not here" in undecided["reason"]
     fleet_audit("advisories", "import", write(tmp_path / "kev", kev=KEV), "--store", tmp_path / "store")
@@ -102,12 +110,16 @@ def test_an_old_run_is_decided_again_with_newer_advisories(fleet_audit: Cli, inv
 def test_nothing_passes_by_advisories_of_which_some_could_not_be_read(fleet_audit: Cli, inventory: Path, tmp_path: Path) -> None:
     """A broken document may be the one that concerns the host."""
     harmless = osv("UBUNTU-CVE-2026-0002", affects("Ubuntu:22.04:LTS", "vim", {"fixed": "1"}))
-    store, folder = tmp_path / "store", write(tmp_path / "in", vim=harmless, kev=KEV)
+    store, folder = tmp_path / "store", write(tmp_path / "in", vim=harmless, kev=KEV, **others())
     policy = tmp_path / "p.yaml"
     policy.write_text("advisories: {maximum_days: 3650}\n")
     mine = ["--check", "exploited-vulnerabilities-closed", "--store", store, "-f", "json", "-o", "-", "--policy", policy]
     assert fleet_audit("advisories", "import", folder, "--store", store).returncode == 0
     assert json.loads(fleet_audit("run", inventory, *mine).stdout)["results"][0]["outcome"] == "pass"
+    few = write(tmp_path / "few", vim=harmless)
+    assert fleet_audit("advisories", "import", few, "--store", tmp_path / "other").returncode == 0
+    (part,) = json.loads(fleet_audit("run", inventory, *mine[:2], "--store", tmp_path / "other", *mine[4:]).stdout)["results"]
+    assert part["outcome"] == "unknown" and "but a part of what is published" in part["reason"]
     (folder / "bad.json").write_text("{")
     assert fleet_audit("advisories", "import", folder, "--store", store).returncode == 3
     (result,) = json.loads(fleet_audit("evaluate", *mine).stdout)["results"]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from fleet_audit.advisories import matching
 from fleet_audit.advisories.database import Database
+from fleet_audit.advisories.reading import SOURCES
 from fleet_audit.model import Coverage
 
 from .nodes import Node, affects, data_set, decide, dpkg, osv, pip, rpm
@@ -48,6 +50,7 @@ def database(tmp_path: Path) -> Database:
         excused=osv("UBUNTU-CVE-2026-0008", affects(jammy, "zip"), affects(jammy, "unzip")),
         withdrawn=osv("UBUNTU-CVE-2026-0009", affects(jammy, "curl"), withdrawn="2026-07-02T00:00:00Z"),
         odd=osv("UBUNTU-CVE-2026-0010", affects(jammy, "tar", {"fixed": "not a version!"})),
+        lsn=osv("LSN-0108-1", affects(pro, "linux-hwe-6.8", {"fixed": "6.8.0-50.51~22.04.1"}), cves=["UBUNTU-CVE-2026-0006"]),
         kev={"catalogVersion": "1", "dateReleased": "2026-07-20T00:00:00Z", "vulnerabilities": [
             {"cveID": "CVE-2026-0001", "dateAdded": "2026-07-10", "dueDate": "2026-07-31", "knownRansomwareCampaignUse": "Known"}]},
     )  # fmt: skip
@@ -110,6 +113,20 @@ def test_a_kernel_that_is_mended_runs_and_an_old_one_on_disk_is_nothing(database
 def test_livepatch_that_was_not_read_makes_a_kernels_state_unknown(database: Database) -> None:
     node = Node(packages=[OLD], kernel=KERNEL, signature=SIGNATURE, coverage={"livepatch_client": Coverage.NONE})
     assert decide(database, node).states() == {"CVE-2026-0006": None}
+
+
+@pytest.mark.parametrize(("module", "state"), [
+    ("lkp_Ubuntu_6_8_0_60_63_generic_108", None), ("lkp_Ubuntu_6_8_0_60_63_generic_110", None), ("lkp_Ubuntu_6_8_0_60_63_generic_107", "open"),
+    ("lkp_other", "open"),
+])  # fmt: skip
+def test_a_live_patch_that_only_the_kernel_shows_is_no_credit_and_no_failure(database: Database, module: str, state: str | None) -> None:
+    node = Node(packages=[OLD], kernel=KERNEL, signature=SIGNATURE, modules=[module])
+    (row,) = decide(database, node).rows("vulnerabilities")
+    assert row["state"] == state and ("is loaded, and the client does not say" in (row["why"] or "")) == (state is None)
+    node.livepatch = PATCHED
+    assert decide(database, node).states() == {"CVE-2026-0006": "livepatched"}, "the client's word counts"
+    node.livepatch = {**PATCHED, "fixes": []}
+    assert decide(database, node).states() == {"CVE-2026-0006": "open"}
 
 
 def test_in_a_container_no_kernel_counts(database: Database) -> None:
@@ -258,3 +275,12 @@ def test_the_container_toolkit(tmp_path: Path, text: str, fixed: str | None, ver
     database = data_set(tmp_path, one=bulletin(1, "2026-06-01", ("Linux", "NVIDIA Container Toolkit", text, fixed)))
     found = decide(database, Node(packages=[dpkg("nvidia-container-toolkit", version)]))
     assert found.states("nvidia_vulnerabilities").get("CVE-2026-3001", "absent") == state
+
+
+def test_a_few_documents_say_what_they_say_and_not_that_there_is_nothing_else(database: Database) -> None:
+    node = Node(packages=[dpkg("curl", "7.81.0-1ubuntu1.19")], container="docker")
+    found = decide(database, node, least=matching.LEAST)
+    assert found.states() == {"CVE-2026-0001": "open"}
+    state, reason = found.coverage()
+    assert state == "partial" and "the advisories of ubuntu are but a part of what is published (ranges: " in reason
+    assert set(matching.LEAST) == set(SOURCES) - {"kev", "epss", "ubuntu-vex"}

@@ -76,7 +76,10 @@ def test_where_an_ecosystem_belongs(ecosystem: str, purl: str, place: tuple[str,
     ("All versions prior to r26.02", (None, "26.02", False)), ("22.09 to 24.03", ("22.09", "24.03", True)), ("580.95.05",
     ("580.95.05", "580.95.05", True)),
     ("CUDA Toolkit 12.8", ("12.8", "12.8", True)), ("All versions prior to 12.6U1", (None, "12.6.1", False)),
-    ("12.9 Update 1", ("12.9.1", "12.9.1", True)), ("All versions up to CUDA Toolkit 12.8", None), ("xx.32.1900 or later", None),
+    ("12.9 Update 1", ("12.9.1", "12.9.1", True)), ("All versions up to CUDA Toolkit 12.8", None),
+    ("xx.32.1900 or later", ("32.1900", "32.1900", True)),
+    ("All versions prior to xx.41.1000", (None, "41.1000", False)), ("All SBIOS firmware versions prior to 1.18", (None, "1.18", False)),
+    ("All SBIOS prior to S2W_3A13", None), ("v19.11 through v24.08", ("19.11", "24.08", True)),
     ("580.82.07(All versions prior to and including vGPU 19.1)", None), ("HGX-22.10-1-rc57 (1.3.0/1.3.1)", None), ("", None),
 ])  # fmt: skip
 def test_versions_in_nvidias_words(text: str, said: object) -> None:
@@ -89,10 +92,27 @@ def test_versions_in_nvidias_words(text: str, said: object) -> None:
     ("container-toolkit", "", "base")),
     ("Windows, Linux", "NVIDIA CUDA Toolkit", ("cuda-toolkit", "", "base")), ("Windows", "NVIDIA CUDA Toolkit", None),
     ("XenServer, VMware vSphere, Red Hat Enterprise Linux KVM, Ubuntu(R535 vGPU 16)", "Virtual GPU Manager", None),
-    ("DGX A100", "DGX A100", None),
+    ("Linux", "NVIDIA Triton Inference Server", ("triton", "", "base")), ("All", "NVIDIA Base Command Manager", None),
+    ("HMC", "Hopper HGX 8-GPU", None), ("DGX H100 BMC", "DGX H100", None),
 ])  # fmt: skip
 def test_products_that_a_host_may_have(platform: str, product: str, place: object) -> None:
-    assert nvidia.product_of(platform, product) == place
+    assert nvidia.places_of(platform, product, "All versions prior to 1.0") == ([place] if place else [])
+
+
+@pytest.mark.parametrize(("platform", "product", "text", "places"), [
+    ("DGX A100", "NVIDIA DGX servers", "All SBIOS firmware versions prior to 1.18", [("dgx-sbios", "", "dgxa100")]),
+    ("DGX Station A100", "NVIDIA DGX servers", "All SBIOS versions prior to 10.16", [("dgx-sbios", "", "dgxstationa100")]),
+    ("DGX A100", "NVIDIA DGX servers", "All BMC firmware versions prior to 00.19.07", []),
+    ("ConnectX 6 DX, ConnectX 7", "ConnectX GA", "All versions prior to xx.41.1000",
+     [("connectx-firmware", "", "connectx6 dx"), ("connectx-firmware", "", "connectx7")]),
+    ("ConnectX 5", "ConnectX LTS22", "All versions prior to xx.35.4030", [("connectx-firmware", "35", "connectx5")]),
+    ("N/A(12.28)", "ConnectX4", "All versions prior to 12.28.2302", [("connectx-firmware", "28", "connectx4")]),
+    ("N/A(xx.32)", "ConnectX4", "All versions prior to xx.32.1900", [("connectx-firmware", "", "connectx4")]),
+    ("BlueField 2, BlueField 3(DOCA 2.5.2 or later)", "BlueField LTS23", "All versions prior to xx.39.3560",
+     [("connectx-firmware", "39", "bluefield2"), ("connectx-firmware", "39", "bluefield3")]),
+])  # fmt: skip
+def test_firmware_that_a_host_may_have(platform: str, product: str, text: str, places: object) -> None:
+    assert nvidia.places_of(platform, product, text) == places
 
 
 @pytest.mark.parametrize(("vector", "word"), [

@@ -58,6 +58,23 @@ def toolkit(version: str, cve: str, state: str | None) -> Any:
     return pytest.param(node, "nvidia_vulnerabilities", cve, state, id=f"toolkit {version} {cve}")
 
 
+def cuda(version: str, cve: str, state: str | None) -> Any:
+    node = Node(packages=[dpkg("cuda-toolkit-" + "-".join(version.split(".")[:2]), version)])
+    return pytest.param(node, "nvidia_vulnerabilities", cve, state, id=f"cuda {version} {cve}")
+
+
+def nic(version: str, cve: str, state: str | None) -> Any:
+    return pytest.param(Node(nics=[version]), "nvidia_firmware_vulnerabilities", cve, state, id=f"adapter {version} {cve}")
+
+
+def dgx(name: str, version: str, cve: str, state: str | None) -> Any:
+    return pytest.param(Node(dmi=(name, version)), "nvidia_firmware_vulnerabilities", cve, state, id=f"{name} {version} {cve}")
+
+
+def triton(image: str, cve: str, state: str | None) -> Any:
+    return pytest.param(Node(images=[image]), "triton_vulnerabilities", cve, state, id=f"{image} {cve}")
+
+
 CASES = [
     # needrestart: fixed for all in 22.04 and 24.04, by Pro alone in 16.04 to 20.04
     ubuntu("22.04", "needrestart", "3.5-5ubuntu2.1", "CVE-2024-48990", "open"),
@@ -146,6 +163,33 @@ CASES = [
     driver("535.274.02", "CVE-2025-33219", "open"),
     driver("580.82.07", "CVE-2025-23309", "absent"),  # Windows alone
     driver("550.163.01", "CVE-2025-23280", "no-fix"),  # the branch is no longer mended
+    # CUDA writes updates as 12.6U1; its packages as 12.6.1
+    cuda("12.6.1-1", "CVE-2024-0124", "open"),
+    cuda("12.6.2-1", "CVE-2024-0124", "absent"),
+    cuda("13.0.2-1", "CVE-2025-33228", "open"),
+    cuda("13.1.0-1", "CVE-2025-33228", "absent"),
+    # adapters: a fix for each line of firmware; the first part of the number tells the model
+    nic("28.39.3004", "CVE-2024-0105", "open"),
+    nic("28.39.3560", "CVE-2024-0105", "absent"),
+    nic("20.35.4030", "CVE-2024-0105", "absent"),
+    nic("22.40.1000", "CVE-2024-0105", "open"),
+    nic("28.43.1014", "CVE-2024-0105", "absent"),
+    nic("16.35.2000", "CVE-2024-0105", "open"),
+    nic("12.28.2302", "CVE-2024-0105", "absent"),
+    nic("40.41.0900", "CVE-2024-0105", "absent"),  # a ConnectX-8 is not in the bulletin
+    nic("24.39.3560", "CVE-2024-0106", "absent"),
+    # DGX
+    dgx("DGXA100 920-23687-2530-000", "1.16", "CVE-2023-31035", "open"),
+    dgx("DGXA100 920-23687-2530-000", "1.25", "CVE-2023-31035", "absent"),
+    dgx("DGXH100", "1.1", "CVE-2023-31035", "absent"),
+    dgx("DGX-1", "S2W_3A10", "CVE-2023-25506", None),
+    # Triton by its image; numbers of the server itself are not those of a release
+    triton("nvcr.io/nvidia/tritonserver:25.06-py3", "CVE-2025-23319", "open"),
+    triton("nvcr.io/nvidia/tritonserver:25.07-trtllm-python-py3", "CVE-2025-23319", "absent"),
+    triton("nvcr.io/nvidia/tritonserver:24.03-py3", "CVE-2024-0087", "open"),
+    triton("nvcr.io/nvidia/tritonserver:22.08-py3", "CVE-2024-0087", "absent"),
+    triton("nvcr.io/nvidia/tritonserver:25.07-py3", "CVE-2025-23268", None),  # with the DALI backend alone
+    triton("nvcr.io/nvidia/tritonserver:23.10-py3", "CVE-2023-31036", None),  # before 2.40, says the bulletin
     toolkit("1.16.1-1", "CVE-2024-0132", "open"),
     toolkit("1.16.2-1", "CVE-2024-0132", "absent"),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA's driver, container toolkit and DCGM against its bulletins: the few distinct versions are judged one by one."""
+"""NVIDIA's software and firmware against its bulletins: the few distinct versions are judged one by one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,60 @@ def query(run: Any) -> str:
                regexp_extract(p.version, '^(?:[0-9]+:)?([0-9]+(?:\\.[0-9]+)+)', 1), NULL, 'base'
         FROM rep AS r JOIN packages AS p ON p.host = r.host
         WHERE p.name IN ('nvidia-container-toolkit', 'nvidia-container-toolkit-base', 'libnvidia-container1', 'datacenter-gpu-manager',
-                         'datacenter-gpu-manager-4-core')"""
+                         'datacenter-gpu-manager-4-core')
+        UNION
+        SELECT DISTINCT r.content, 'cuda-toolkit', regexp_extract(p.version, '^(?:[0-9]+:)?([0-9]+(?:\\.[0-9]+)+)', 1), NULL, 'base'
+        FROM rep AS r JOIN packages AS p ON p.host = r.host WHERE regexp_matches(p.name, '^cuda-toolkit-[0-9]+-[0-9]+$')"""
     ).fetchall()
+    _judge(run)
+    return """
+        SELECT p.content, p.package, p.version, j.cve, j.state, j.why, coalesce(j.severity, 'unknown'), j.fixed, j.published,
+               told(k.cve IS NOT NULL), j.advisories
+        FROM product AS p JOIN judged AS j ON j.package = p.package AND j.version = p.version
+             AND j.disk IS NOT DISTINCT FROM p.disk AND j.lines = p.lines
+        LEFT JOIN known AS k ON k.cve = j.cve"""
+
+
+def firmware(run: Any) -> str:
+    """The query of rows of `nvidia_firmware_vulnerabilities`: network adapters by the first part of their version, DGX systems by name."""
+    adapters = ", ".join(f"('{first}', '{model}')" for first, model in nvidia.ADAPTERS.items())
+    run(
+        f"""CREATE OR REPLACE TEMP TABLE product AS
+        SELECT DISTINCT r.content, '{nvidia.NIC}' AS package, n.device, n.firmware AS shown, m.model AS lines, NULL::VARCHAR AS disk,
+               regexp_replace(n.firmware, '^[0-9]+[.]', '') AS version
+        FROM rep AS r JOIN nic_firmware AS n ON n.host = r.host
+        JOIN (VALUES {adapters}) AS m(first, model) ON n.firmware LIKE m.first || '.%' WHERE starts_with(n.driver, 'mlx')
+        UNION
+        SELECT r.content, '{nvidia.SBIOS}', d.product_name, d.bios_version,
+               regexp_replace(regexp_extract(lower(d.product_name), 'dgx[ -]?(?:station[ -]?)?[a-z]?[0-9]+'), '[ -]', '', 'g'), NULL, d.bios_version
+        FROM rep AS r JOIN dmi AS d ON d.host = r.host WHERE contains(lower(d.product_name), 'dgx') AND d.bios_version IS NOT NULL"""
+    ).fetchall()
+    _judge(run)
+    return """
+        SELECT p.content, p.package, p.device, p.lines, p.shown, j.cve, j.state, j.why, coalesce(j.severity, 'unknown'),
+               CASE WHEN p.shown <> p.version THEN regexp_extract(p.shown, '^[0-9]+[.]') ELSE '' END || j.fixed, j.published,
+               told(k.cve IS NOT NULL), j.advisories
+        FROM product AS p JOIN judged AS j ON j.package = p.package AND j.version = p.version AND j.lines = p.lines
+        LEFT JOIN known AS k ON k.cve = j.cve"""
+
+
+def triton(run: Any) -> str:
+    """The query of rows of `triton_vulnerabilities`: the tag of a container's image is its release."""
+    run(
+        """CREATE OR REPLACE TEMP TABLE product AS
+        SELECT DISTINCT r.content, 'triton' AS package, c.id, c.image, NULL::VARCHAR AS disk, 'base' AS lines,
+               regexp_extract(c.image, '(?:^|/)tritonserver:([0-9]{2}[.][0-9]{2})(?:[-@]|$)', 1) AS version
+        FROM rep AS r JOIN containers AS c ON c.host = r.host WHERE regexp_matches(c.image, '(?:^|/)tritonserver(?:[:@]|$)')"""
+    ).fetchall()
+    _judge(run)
+    return """
+        SELECT p.content, p.id, p.image, nullif(p.version, ''), j.cve, j.state, j.why, coalesce(j.severity, 'unknown'), j.fixed, j.published,
+               told(k.cve IS NOT NULL), j.advisories
+        FROM product AS p JOIN judged AS j ON j.version = p.version LEFT JOIN known AS k ON k.cve = j.cve"""
+
+
+def _judge(run: Any) -> None:
+    """`judged`: what the bulletins say of each distinct version in `product`."""
     ranges = run(
         """SELECT r.package, r.release, r.tier, r.cves[1], r.advisory, r.high, r.high_key, r.inclusive, r.low_key, r.fixed, r.severity, r.unparsed,
                   coalesce(a.modified, a.published), a.published
@@ -38,15 +90,20 @@ def query(run: Any) -> str:
     ).fetchall()
     for package, version, disk, lines in run("SELECT DISTINCT package, version, disk, lines FROM product ORDER BY ALL").fetchall():
         mine = [row for row in ranges if row[0] == package and row[2] in lines.split(",")]
-        rows = _driver(version, disk, mine) if package == nvidia.DRIVER else _plain(version, mine)
+        rows = _driver(version, disk, mine) if package == nvidia.DRIVER else _plain(version, _line(version, mine))
         for row in rows:
             run("INSERT INTO judged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [package, version, disk, lines, *row]).fetchall()
-    return """
-        SELECT p.content, p.package, p.version, j.cve, j.state, j.why, coalesce(j.severity, 'unknown'), j.fixed, j.published,
-               told(k.cve IS NOT NULL), j.advisories
-        FROM product AS p JOIN judged AS j ON j.package = p.package AND j.version = p.version
-             AND j.disk IS NOT DISTINCT FROM p.disk AND j.lines = p.lines
-        LEFT JOIN known AS k ON k.cve = j.cve"""
+
+
+def _line(version: str, ranges: Sequence[Any]) -> list[Any]:
+    """Of each vulnerability the ranges for the line of versions that this one is of: a long-term line has fixes of its own."""
+    branch, found = version.partition(".")[0], list[Any]()
+    for cve in sorted({row[3] for row in ranges}):
+        of_it = [row for row in ranges if row[3] == cve]
+        own = [row for row in of_it if row[1] == branch]
+        newest = [row for row in of_it if row[1] == ""] or [max(of_it, key=lambda row: row[6] or "")]
+        found += own or newest
+    return found
 
 
 Judged = tuple[str, str | None, str | None, str | None, str | None, Any, list[str]]

@@ -30,8 +30,11 @@ def query(run: Any) -> str:
                c.state = 'applied' AND c.kernel IS NOT NULL AND c.kernel = k.signature AS patched, c.fixes, c.patch_version,
                coalesce(c.installed, false) AND coalesce(c.enabled, true)
                AND (c.state IS NULL OR c.kernel IS NULL OR k.signature IS NULL) AS unsure,
-               l.state AS livepatch_read, coalesce(s.enabled, []) AS services, v.state AS services_read
-        FROM rep AS r JOIN os AS o ON o.host = r.host LEFT JOIN kernel_running AS k ON k.host = r.host
+               coalesce(t.number, 0) AS patch, l.state AS livepatch_read, coalesce(s.enabled, []) AS services, v.state AS services_read
+        FROM rep AS r JOIN os AS o ON o.host = r.host
+        LEFT JOIN (SELECT host, max(TRY_CAST(regexp_extract(name, '_([0-9]+)$', 1) AS BIGINT)) AS number FROM livepatch_modules
+                   WHERE vendor = 'canonical' AND enabled AND NOT transition GROUP BY host) AS t ON t.host = r.host
+        LEFT JOIN kernel_running AS k ON k.host = r.host
         LEFT JOIN machine AS m ON m.host = r.host LEFT JOIN livepatch_client AS c ON c.host = r.host
         LEFT JOIN _coverage AS l ON l.host = r.host AND l.tab = 'livepatch_client'
         LEFT JOIN _coverage AS v ON v.host = r.host AND v.tab = 'ubuntu_pro_services'
@@ -72,6 +75,11 @@ def query(run: Any) -> str:
         FROM kernels AS k WHERE k.runs AND k.version_key IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY k.content ORDER BY k.rank, k.package) = 1"""
     ).fetchall()
+    run(
+        """CREATE OR REPLACE TEMP TABLE patchable AS
+        SELECT release, package, cve, min(TRY_CAST(regexp_extract(notice, '^LSN-([0-9]{1,6})', 1) AS BIGINT)) AS number, min(kernel_key) AS least
+        FROM adv_livepatches GROUP BY ALL"""
+    ).fetchall()
     find(run)
     _of_red_hat(run)
     pro = ", ".join(f"'{tier}'" for tier in _PRO)
@@ -98,6 +106,7 @@ def query(run: Any) -> str:
                     WHEN i.kernel AND i.newest >= coalesce(v.base_key, v.pro_key) THEN 'fixed-not-active'
                     WHEN i.kernel AND l.patched AND list_contains(l.fixes, v.cve) THEN 'livepatched'
                     WHEN i.kernel AND l.ecosystem = 'ubuntu' AND (l.livepatch_read <> 'complete' OR l.unsure) THEN NULL
+                    WHEN i.kernel AND l.patched IS NOT true AND l.patch >= n.number AND i.version_key >= n.least THEN NULL
                     WHEN v.base_fixed IS NOT NULL THEN 'open'
                     WHEN v.pro_fixed IS NOT NULL AND (list_contains(l.services, v.service) OR l.services_read <> 'complete') THEN 'open'
                     WHEN v.pro_fixed IS NOT NULL THEN 'needs-pro'
@@ -109,6 +118,8 @@ def query(run: Any) -> str:
                          THEN 'Livepatch ' || coalesce(l.patch_version, '') || ' closes it until the next boot'
                     WHEN i.kernel AND l.ecosystem = 'ubuntu' AND (l.livepatch_read <> 'complete' OR l.unsure)
                          THEN 'whether Livepatch closes it is not known'
+                    WHEN i.kernel AND l.patched IS NOT true AND l.patch >= n.number AND i.version_key >= n.least
+                         THEN 'live patch ' || l.patch || ' is loaded, and the client does not say whether it closes it'
                     WHEN v.base_fixed IS NULL AND v.pro_fixed IS NOT NULL AND l.services_read <> 'complete'
                          THEN 'whether Ubuntu Pro is enabled is not known'
                END,
@@ -117,6 +128,7 @@ def query(run: Any) -> str:
                v.published, told(k.cve IS NOT NULL), k.since, round(1000 * chance(s.chance))::BIGINT, v.advisories
         FROM installed AS i JOIN place AS l ON l.content = i.content
         JOIN verdict AS v ON v.ecosystem = i.ecosystem AND v.release = i.release AND v.package = i.package AND v.version = i.version
+        LEFT JOIN patchable AS n ON n.release = i.release AND n.package = i.package AND n.cve = v.cve AND l.ecosystem = 'ubuntu'
         LEFT JOIN known AS k ON k.cve = v.cve LEFT JOIN score AS s ON s.cve = v.cve
         WHERE v.kept IS NOT true AND (v.odd OR v.base_open IS NOT DISTINCT FROM true AND NOT (v.pro AND NOT coalesce(v.pro_inside, false))
               OR v.base_fixed IS NOT NULL OR (NOT v.base AND v.pro_inside))"""

@@ -16,22 +16,31 @@ from fleet_audit.advisories.records import SEVERITIES
 from fleet_audit.model import Coverage
 from fleet_audit.tables import Facts
 
-TABLES = ("vulnerabilities", "python_vulnerabilities", "nvidia_vulnerabilities")
+TABLES = (
+    "vulnerabilities", "python_vulnerabilities", "nvidia_vulnerabilities", "nvidia_firmware_vulnerabilities", "triton_vulnerabilities",
+)  # fmt: skip
 NEEDED = {
-    "vulnerabilities": ("packages", "os", "kernel_running", "machine", "livepatch_client", "ubuntu_pro_services"),
+    "vulnerabilities": ("packages", "os", "kernel_running", "machine", "livepatch_client", "livepatch_modules", "ubuntu_pro_services"),
     "python_vulnerabilities": ("python_packages",), "nvidia_vulnerabilities": ("nvidia_driver", "gpus", "packages"),
+    "nvidia_firmware_vulnerabilities": ("nic_firmware", "dmi"), "triton_vulnerabilities": ("containers",),
 }  # fmt: skip
 
 
 _QUERIES: Mapping[str, Callable[[Any], str]] = {
     "vulnerabilities": match_packages.query, "python_vulnerabilities": match_python.query, "nvidia_vulnerabilities": match_nvidia.query,
+    "nvidia_firmware_vulnerabilities": match_nvidia.firmware, "triton_vulnerabilities": match_nvidia.triton,
 }  # fmt: skip
 
 
-def decide(facts: Facts, database: Database, as_of: datetime, maximum_days: int) -> dict[str, Any]:
+LEAST = {"ubuntu": 50_000, "debian": 5_000, "redhat": 20_000, "rocky": 2_000, "alma": 2_000, "pypi": 2_000, "nvidia": 500}
+"""Ranges that a source has at least where all of it was taken in; each publishes several times as many."""
+
+
+def decide(facts: Facts, database: Database, as_of: datetime, maximum_days: int, least: Mapping[str, int] = LEAST) -> dict[str, Any]:
     """Fill the tables of vulnerabilities of a run's facts; what the run says of the data set.
 
-    A source of advisories that is older than so many days decides nothing.
+    A source of advisories that is older than so many days decides nothing. Of one that has fewer ranges than `least` says, a
+    document or two were taken in: what they say holds, and that no other vulnerability is known is not said.
     """
     wanted = [name for name in TABLES if name in facts.tables]
     manifest = database.manifest()
@@ -47,7 +56,7 @@ def decide(facts: Facts, database: Database, as_of: datetime, maximum_days: int)
             continue
         _contents(run, NEEDED[name])
         _insert(run, facts, name, _QUERIES[name](run))
-        _cover(run, facts, name, manifest, old, maximum_days)
+        _cover(run, facts, name, manifest, old, maximum_days, least)
     for view in ("advisories", "ranges", "livepatches", "exploited", "scores"):
         run(f"DROP VIEW adv_{view}").fetchall()
     return {
@@ -88,13 +97,15 @@ def _insert(run: Any, facts: Facts, name: str, query: str) -> None:
     ).fetchall()
 
 
-def _cover(run: Any, facts: Facts, name: str, manifest: Manifest, old: Mapping[str, float], maximum_days: int) -> None:
+def _cover(
+    run: Any, facts: Facts, name: str, manifest: Manifest, old: Mapping[str, float], maximum_days: int, least: Mapping[str, int]
+) -> None:
     """How far the table is known of each host: as far as what it is made from, and as the advisories are there and fresh."""
     states: dict[str, dict[str, tuple[str, str]]] = {}
     for host, table, state, reason in run("SELECT host, tab, state, reason FROM _coverage").fetchall():
         states.setdefault(host, {})[table] = (state, reason)
     contents = dict(run("SELECT host, content FROM twin").fetchall())
-    gaps = _gaps(run, name, manifest, old, maximum_days)
+    gaps = _gaps(run, name, manifest, old, maximum_days, least)
     run(f"DELETE FROM _coverage WHERE tab = '{name}'").fetchall()
     rows = []
     for host, content in sorted(contents.items()):
@@ -110,8 +121,10 @@ def _cover(run: Any, facts: Facts, name: str, manifest: Manifest, old: Mapping[s
 
 def _state(name: str, states: Mapping[str, tuple[str, str]]) -> tuple[Coverage, str]:
     """As far as the tables behind it are known; Livepatch and Pro change states alone, which are then NULL or say so."""
-    needed = {"vulnerabilities": ("os", "packages", "kernel_running", "machine"), "python_vulnerabilities": ("python_packages",),
-              "nvidia_vulnerabilities": ("nvidia_driver", "packages")}[name]  # fmt: skip
+    needed = {
+        "vulnerabilities": ("os", "packages", "kernel_running", "machine"),
+        "nvidia_vulnerabilities": ("nvidia_driver", "packages"),
+    }.get(name, NEEDED[name])
     worst, why = Coverage.COMPLETE, ""
     for table in needed:
         state, reason = states.get(table, ("none", "not read"))
@@ -123,7 +136,9 @@ def _state(name: str, states: Mapping[str, tuple[str, str]]) -> tuple[Coverage, 
     return worst, why
 
 
-def _gaps(run: Any, name: str, manifest: Manifest, old: Mapping[str, float], maximum_days: int) -> dict[str, tuple[Coverage, str]]:
+def _gaps(
+    run: Any, name: str, manifest: Manifest, old: Mapping[str, float], maximum_days: int, least: Mapping[str, int]
+) -> dict[str, tuple[Coverage, str]]:
     """{content: how far its advisories go} where they do not go all the way."""
 
     def source(name: str) -> tuple[Coverage, str] | None:
@@ -133,6 +148,8 @@ def _gaps(run: Any, name: str, manifest: Manifest, old: Mapping[str, float], max
             return Coverage.NONE, f"the advisories of {name} are {old[name]:.0f} days old, more than {maximum_days}"
         if missing := manifest.sources[name].refused:
             return Coverage.PARTIAL, f"{missing} documents among the advisories of {name} could not be read"
+        if (ranges := manifest.sources[name].counts.get("ranges", 0)) < least.get(name, 0):
+            return Coverage.PARTIAL, f"the advisories of {name} are but a part of what is published (ranges: {ranges:,})"
         return None
 
     found: dict[str, tuple[Coverage, str]] = {}

@@ -17,6 +17,10 @@ QUERIES = {
         coalesce(probability_permille, 0), false FROM python_vulnerabilities""",
     "nvidia_vulnerabilities": """SELECT host, CASE product WHEN 'gpu-driver' THEN 'the GPU driver ' || split_part(version, '.', 1) ELSE product END,
         cve, state, severity, 'NVIDIA', exploited IS true, 0, product = 'gpu-driver' FROM nvidia_vulnerabilities""",
+    "nvidia_firmware_vulnerabilities": """SELECT host, CASE product WHEN 'dgx-sbios' THEN 'the firmware of ' || model ELSE model || ' firmware' END,
+        cve, state, severity, 'NVIDIA', exploited IS true, 0, false FROM nvidia_firmware_vulnerabilities""",
+    "triton_vulnerabilities": """SELECT host, 'the image of Triton', cve, state, severity, 'NVIDIA', exploited IS true, 0, false
+        FROM triton_vulnerabilities""",
 }
 """Each yields host, what is concerned, CVE, state, severity, service that has the fix, exploited, chance in thousandths, kernel."""
 BESIDE = ("packages", "socket_owners", "ml_services", "replaced_files")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fleet_audit.facts import boot, gpu, kernel, livepatch, nvidia, os, packages, python_packages, ubuntu_pro
+from fleet_audit.facts import boot, containers, firmware, gpu, kernel, livepatch, nvidia, os, packages, python_packages, ubuntu_pro
 from fleet_audit.facts.base import Bundle, Table, Unread
 from fleet_audit.model import Source
 
@@ -62,9 +62,9 @@ class PythonVulnerability:
 
 @dataclass(frozen=True)
 class NvidiaVulnerability:
-    """A vulnerability of NVIDIA's driver or container toolkit. Source: NVIDIA's security bulletins, by branch of the driver."""
+    """A vulnerability of NVIDIA's driver, CUDA toolkit, container toolkit or DCGM. Source: NVIDIA's security bulletins, by branch of the driver."""
 
-    product: Annotated[str, "gpu-driver, container-toolkit or dcgm"]
+    product: Annotated[str, "gpu-driver, container-toolkit, cuda-toolkit or dcgm"]
     version: Annotated[str, "Loaded version of the driver, else the one on disk; installed version of the others"]
     cve: Annotated[str, "CVE"]
     state: Annotated[
@@ -73,6 +73,47 @@ class NvidiaVulnerability:
     why: Annotated[str | None, "What decides the state, or why it is not known"]
     severity: Annotated[str, "critical, high, medium, low or info; unknown: nobody says"]
     fixed_version: Annotated[str | None, "Version to update to, in the same branch"]
+    published_at: Annotated[datetime | None, "When the bulletin came out"]
+    exploited: Annotated[bool | None, "Known to be exploited, by CISA's catalogue; NULL: the catalogue is not here or too old"]
+    advisories: Annotated[list[str], "Ids of the bulletins that say so"]
+
+
+@dataclass(frozen=True)
+class NvidiaFirmwareVulnerability:
+    """A vulnerability of the firmware of a ConnectX or BlueField adapter, or of a DGX system. Source: NVIDIA's security bulletins.
+
+    Bundles of HGX boards, BMCs and VBIOS are told by numbers that no node shows, and are not in it.
+    """
+
+    product: Annotated[str, "connectx-firmware or dgx-sbios"]
+    device: Annotated[str, "Device such as mlx5_0; of a system its name"]
+    model: Annotated[str, "Such as connectx7 or dgxa100"]
+    version: Annotated[str, "Version of the firmware"]
+    cve: Annotated[str, "CVE"]
+    state: Annotated[str | None, "open; no-fix: none is named; NULL: not known"]
+    why: Annotated[str | None, "Why it is not known"]
+    severity: Annotated[str, "critical, high, medium, low or info; unknown: nobody says"]
+    fixed_version: Annotated[str | None, "Version to update to, in the same line"]
+    published_at: Annotated[datetime | None, "When the bulletin came out"]
+    exploited: Annotated[bool | None, "Known to be exploited, by CISA's catalogue; NULL: the catalogue is not here or too old"]
+    advisories: Annotated[list[str], "Ids of the bulletins that say so"]
+
+
+@dataclass(frozen=True)
+class TritonVulnerability:
+    """A vulnerability of Triton Inference Server in a container, by its image's tag. Source: NVIDIA's security bulletins.
+
+    An image whose tag is no release of NVIDIA's has no row.
+    """
+
+    container: Annotated[str, "Id of the container"]
+    image: Annotated[str, "Image as it was named"]
+    version: Annotated[str | None, "Release, such as 25.07"]
+    cve: Annotated[str, "CVE"]
+    state: Annotated[str | None, "open; no-fix: none is named; NULL: not known"]
+    why: Annotated[str | None, "Why it is not known"]
+    severity: Annotated[str, "critical, high, medium, low or info; unknown: nobody says"]
+    fixed_version: Annotated[str | None, "Release to update to"]
     published_at: Annotated[datetime | None, "When the bulletin came out"]
     exploited: Annotated[bool | None, "Known to be exploited, by CISA's catalogue; NULL: the catalogue is not here or too old"]
     advisories: Annotated[list[str], "Ids of the bulletins that say so"]
@@ -94,8 +135,10 @@ def _sources(*tables: tuple[object, str]) -> tuple[Source, ...]:
 TABLES = (
     Table("vulnerabilities", Vulnerability, _sources(
         (packages, "packages"), (os, "os"), (kernel, "kernel_running"), (boot, "machine"), (livepatch, "livepatch_client"),
-        (ubuntu_pro, "ubuntu_pro"), (ubuntu_pro, "ubuntu_pro_services")), _undecided),
+        (livepatch, "livepatch_modules"), (ubuntu_pro, "ubuntu_pro"), (ubuntu_pro, "ubuntu_pro_services")), _undecided),
     Table("python_vulnerabilities", PythonVulnerability, _sources((python_packages, "python_packages")), _undecided),
     Table("nvidia_vulnerabilities", NvidiaVulnerability, _sources(
         (gpu, "nvidia_driver"), (nvidia, "gpus"), (packages, "packages")), _undecided),
+    Table("nvidia_firmware_vulnerabilities", NvidiaFirmwareVulnerability, _sources((firmware, "nic_firmware"), (firmware, "dmi")), _undecided),
+    Table("triton_vulnerabilities", TritonVulnerability, _sources((containers, "containers")), _undecided),
 )  # fmt: skip
