@@ -66,12 +66,22 @@ class Fleet:
         cost = measure(self.lab.command(argv), env or self.env, log=self.folder / "log")
         return cost, self.nodes.cpu() - before if self.nodes else None
 
-    def audit(self, names: Sequence[str], concurrency: int | None = None, *, silent: int = 0, everything: bool = False) -> Audit:
+    def audit(
+        self,
+        names: Sequence[str],
+        concurrency: int | None = None,
+        *,
+        silent: int = 0,
+        everything: bool = False,
+        advisories: Path | None = None,
+    ) -> Audit:
         """Audit some of the hosts into a new store, or only collect `everything` from them.
 
-        `silent` is how many are known not to answer.
+        `silent` is how many are known not to answer; `advisories` a data set that the store has.
         """
         store = self.folder / "store"
+        if advisories:
+            shutil.copytree(advisories, store / "advisories")
         what = ["collect", "--all"] if everything else ["run"]
         argv = [*PROGRAM, *what, str(self.inventory(names)), "-b", "--store", str(store), "-q"]
         argv += ["--concurrency", str(concurrency)] if concurrency else []

@@ -22,8 +22,10 @@ MEMORY = 2.0
 """GiB that the process may take."""
 
 
-def _data_set(folder: Path) -> None:
-    """The Parquet files and manifest of a made data set."""
+def data_set(
+    folder: Path, ecosystem: str = "ubuntu", releases: tuple[str, ...] = ("20.04", "22.04", "24.04"), names: tuple[str, ...] = ()
+) -> None:
+    """The Parquet files and manifest of a made data set; of the source packages that it is about, some are `names`."""
     from datetime import UTC, datetime
 
     from fleet_audit.advisories.database import COLUMNS, MANIFEST, Manifest, SourceEntry
@@ -36,26 +38,34 @@ def _data_set(folder: Path) -> None:
     appender = connection.appender("v")
     appender.append_rows([(n, *pair) for n, pair in enumerate(keys)])
     appender.flush()
+    connection.execute("CREATE TABLE names (n BIGINT, name VARCHAR)").fetchall()
+    if names:
+        appender = connection.appender("names")
+        appender.append_rows(list(enumerate(names)))
+        appender.flush()
     columns = {
         "advisories": f"SELECT 'A-' || i AS id, 'cve' AS kind, ['CVE-2026-' || (10000 + i)] AS cves, 'made' AS summary, 'high' AS severity, "
                       f"TIMESTAMP '2026-01-01' AS published, TIMESTAMP '2026-01-01' AS modified FROM range({RANGES // 10}) AS t(i)",
-        "ranges": f"SELECT 'A-' || (i % {RANGES // 10}) AS advisory, ['CVE-2026-' || (10000 + i % {RANGES // 10})] AS cves, 'ubuntu' AS ecosystem, "
-                  f"['20.04', '22.04', '24.04'][1 + i % 3] AS release, 'base' AS tier, 'p' || (hash(i) % {SOURCES}) AS package, 'dpkg' AS kind, "
+        "ranges": f"SELECT 'A-' || (i % {RANGES // 10}) AS advisory, ['CVE-2026-' || (10000 + i % {RANGES // 10})] AS cves, "
+                  f"'{ecosystem}' AS ecosystem, {list(releases)}[1 + i % {len(releases)}] AS release, 'base' AS tier, "
+                  f"coalesce(names.name, 'p' || (hash(i) % {SOURCES})) AS package, 'dpkg' AS kind, "
                   "NULL AS low, NULL AS low_key, v.version AS high, v.version_key AS high_key, false AS inclusive, v.version AS fixed, "
-                  f"'high' AS severity, '' AS unparsed FROM range({RANGES}) AS t(i) JOIN v ON v.n = hash(i * 7) % 40",
+                  f"'high' AS severity, '' AS unparsed FROM range({RANGES}) AS t(i) JOIN v ON v.n = hash(i * 7) % 40 "
+                  f"LEFT JOIN names ON names.n = hash(i) % {SOURCES}",
         "scores": f"SELECT 'CVE-2026-' || (10000 + i) AS cve, 0.01 AS probability, 0.5 AS percentile FROM range({SCORES}) AS t(i)",
     }  # fmt: skip
-    (folder / "ubuntu-made").mkdir(parents=True)
+    (folder / f"{ecosystem}-made").mkdir(parents=True)
     for table, query in columns.items():
-        path = folder / f"ubuntu-made/{table}.parquet"
+        path = folder / f"{ecosystem}-made/{table}.parquet"
         connection.execute(
             f"COPY (SELECT {', '.join(COLUMNS[table])} FROM ({query}) ORDER BY ALL) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
         ).fetchall()
     now = datetime.now(UTC).replace(tzinfo=None)
     entry = SourceEntry(
-        folder="ubuntu-made", sha256="made", as_of=now, taken_at=now, origin="made", documents=1, withdrawn=0, counts={}, unparsed=0
-    )
-    (folder / MANIFEST).write_text(Manifest(sources={"ubuntu": entry}).model_dump_json())
+        folder=f"{ecosystem}-made", sha256="made", as_of=now, taken_at=now, origin="made", documents=1, withdrawn=0, counts={"ranges": RANGES},
+        unparsed=0,
+    )  # fmt: skip
+    (folder / MANIFEST).write_text(Manifest(sources={ecosystem: entry}).model_dump_json())
 
 
 def _measure() -> None:
@@ -72,7 +82,7 @@ def _measure() -> None:
 
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name:
         folder = Path(name)
-        _data_set(folder / "advisories")
+        data_set(folder / "advisories")
         used = ["vulnerabilities", *matching.NEEDED["vulnerabilities"]]
         facts = Facts({table: tables()[table] for table in used})
         versions = [f"{n // 10}.{n % 10}-1" for n in range(34, 60)]  # of the fixes, which end with 40, the last are missing here and there
@@ -95,7 +105,7 @@ def _measure() -> None:
             facts.add(host, "packages", f"packages-{number}", Extract(rows, Coverage.COMPLETE, ""))
             facts.add(host, "os", "os", _row(tables()["os"], id="ubuntu", version_id="22.04"))
             facts.add(host, "machine", "machine", _row(tables()["machine"], container="docker"))
-            for table in ("kernel_running", "livepatch_client", "ubuntu_pro_services"):
+            for table in ("kernel_running", "livepatch_client", "livepatch_modules", "ubuntu_pro_services"):
                 facts.add(host, table, table, empty)
         facts.finish()
         begin, before = time.monotonic(), sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
