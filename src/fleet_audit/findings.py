@@ -13,7 +13,8 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 
-from fleet_audit import landscape
+from fleet_audit import excerpts, landscape
+from fleet_audit.excerpts import Excerpts
 from fleet_audit.landscape import Landscape
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity
 from fleet_audit.runs import HostEntry, Run
@@ -186,6 +187,8 @@ class Report:
     references: tuple[ReferenceView, ...] = ()
     maps: Callable[[], Landscape] = Landscape
     """Makes `landscape`, which only some formats want and which takes its time."""
+    bytes_of: Callable[[], Excerpts] = Excerpts
+    """Makes `excerpts`, likewise."""
 
     def posture(self, results: Iterable[Result] | None = None) -> Posture:
         """Counts of some results, all if none are named."""
@@ -230,6 +233,11 @@ class Report:
     def landscape(self) -> Landscape:
         """What the facts show of the fleet beside results."""
         return self.maps()
+
+    @cached_property
+    def excerpts(self) -> Excerpts:
+        """The evidence behind what failed or is not known."""
+        return self.bytes_of()
 
     @cached_property
     def silent(self) -> frozenset[HostName]:
@@ -308,6 +316,7 @@ def load(run: Run) -> Report:
         tuple(_waiver(value) for value in said.get("waivers", ())),
         tuple(Exclusion(**value) for value in said.get("exclusions", ())),
         tuple(ReferenceView(**value) for value in said.get("references", ())), partial(landscape.load, facts, of_host, silent, results),
+        partial(excerpts.choose, run, run.store.objects, {v.id: v.sources for v in views}, {v.id: v.severity.rank for v in views}, results),
     )  # fmt: skip
 
 

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from fleet_audit.advisories.priorities import Action
+from fleet_audit.excerpts import Excerpt, Excerpts
 from fleet_audit.findings import CheckView, HostView, Report
 from fleet_audit.landscape import Landscape, Level, Levels, Port, Rung
-from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity
+from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Severity, SourceId
 from fleet_audit.runs import HostEntry
+from fleet_audit.waivers import Waiver
 
 GROUPS = ("train-h100", "infer-l40s", "train-b200", "cvm-h100", "edge-lab", "login-mgmt")
 SHARES = (43, 16, 21, 11, 5, 4)
@@ -88,13 +91,45 @@ def sample(
             result, found = _result(check, host, dice, badness, gap, broken, applies and not absent & set(host.entry.groups), hostile)
             results.append(result)
             findings += found
+    waivers, findings = _waivers(findings, hostile)
+    open_ = {(f.check, f.host) for f in findings if f.outcome is Outcome.FAIL and f.waiver is None}
+    waived = {(f.check, f.host) for f in findings if f.waiver is not None} - open_
+    results = [replace(r, waived=True) if (r.check, r.host) in waived else r for r in results]
     return Report(
         "20261124T060000Z-ab12", "0.1.0", datetime(2026, 11, 24, 6, 0, tzinfo=UTC), datetime(2026, 11, 24, 6, 0, tzinfo=UTC),
         "5f" * 32, {"profile": "baseline", "policy": "profile: baseline\nparams:\n  gpu-driver-minimum: {min: \"580.178.04\"}\n",
                     "policy_file": "policy.yaml", "checks": [c.id for c in check_views], "synthetic": True},
-        "20261124T060000Z-ab12", host_views, check_views, tuple(results), tuple(findings),
-        maps=lambda: _landscape(host_views, random.Random(seed), hostile),
+        "20261124T060000Z-ab12", host_views, check_views, tuple(results), tuple(findings), waivers,
+        bytes_of=lambda: _excerpts(results, check_views, hostile), maps=lambda: _landscape(host_views, random.Random(seed), hostile),
     )  # fmt: skip
+
+
+def _waivers(findings: list[Finding], hostile: bool) -> tuple[tuple[Waiver, ...], list[Finding]]:
+    """One that accepts the first failures, one that has ended, one that fits nothing."""
+    failed = [f for f in findings if f.outcome is Outcome.FAIL]
+    if not failed:
+        return (), findings
+    text, check = HOSTILE[0] if hostile else "no window before the next maintenance", failed[0].check
+    mine = {id(f) for f in failed if f.check == check}
+    waivers = (
+        Waiver(check, text, text, "2027-02-01", (), (), None, expired=False, soon=False, accepted=len(mine)),
+        Waiver(CheckId("gone-check"), "Ops", text, "2026-01-31", (text,), (GROUPS[0],), text, expired=True, soon=False),
+        Waiver(check, "Ops", text, "2026-12-01", ("x*",), (), "", expired=False, soon=True, idle="no host of this name"),
+    )
+    return waivers, [replace(f, waiver=0) if id(f) in mine else f for f in findings]
+
+
+def _excerpts(results: list[Result], checks: tuple[CheckView, ...], hostile: bool) -> Excerpts:
+    """Two sources of each host with a bad result: one that was read, one that was not."""
+    body = "\n".join(HOSTILE).encode("utf-8", "surrogatepass") if hostile else b"PermitRootLogin yes\nX11Forwarding no\n"
+    sources = sorted({s for c in checks for s in c.sources})
+    of = {
+        r.host: tuple(
+            Excerpt(SourceId(s), "ok", "", "5f" * 32, 9000) if s == "files" else Excerpt(SourceId(s), "denied", HOSTILE[3], None, 0)
+            for s in sources
+        ) for r in results if r.outcome is Outcome.FAIL
+    }  # fmt: skip
+    return Excerpts(of, {"5f" * 32: body})
 
 
 def _landscape(hosts: tuple[HostView, ...], dice: random.Random, hostile: bool) -> Landscape:

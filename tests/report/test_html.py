@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium")
 browser_only = pytest.mark.skipif(CHROMIUM is None, reason="CHROMIUM IS MISSING: nothing below opens the report in a browser")
-VIEWS = ("overview", "checks", "hosts", "unknown", "actions", "maps", "vulns", "controls", "run", "search?q=n0")
+VIEWS = ("overview", "checks", "hosts", "unknown", "actions", "maps", "vulns", "controls", "waivers", "run", "search?q=n0")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 def header(page: bytes) -> dict[str, Any]:
     """The packed header of a rendered report."""
-    block = re.search(rb'id="data" data-schema="3" data-adler="(\d+)" data-size="(\d+)">([^<]+)<', page)
+    block = re.search(rb'id="data" data-schema="4" data-adler="(\d+)" data-size="(\d+)">([^<]+)<', page)
     assert block
     data = zlib.decompress(base64.b64decode(block[3]), -15)
     assert zlib.adler32(data) == int(block[1])
@@ -239,9 +239,34 @@ def test_hostile_text_is_inert_in_every_view(opened: Any) -> None:
         assert "not found" not in page.text("main h1:visible")
         for summary in page.page.locator("main details > summary:visible").all()[:4]:
             summary.click()
-        for command in page.page.locator(".cmd code").all_inner_texts():
+        for command in page.page.locator(".cmd code").all_text_contents():
             assert re.fullmatch(r"fleet-audit explain [A-Za-z0-9_][A-Za-z0-9._-]* [a-z0-9-]+", command), command
     assert page.page.locator("main").inner_text().count("\u202e") == 0
+
+
+@browser_only
+def test_a_result_leads_to_its_bytes_and_a_waiver_to_what_it_accepts(opened: Any) -> None:
+    report = sample(30, 40)
+    page = opened(report)
+    failing = next(r for r in report.results if r.outcome is Outcome.FAIL and not r.waived)
+    page.go(f"host/{failing.host}")
+    page.page.locator("main details > summary", has_text="evidence").first.click()
+    shown = page.page.locator(".bytes").first
+    assert "denied: " in shown.inner_text() and "9,000 bytes, sha256 5f5f5f5f5f5f5f5f" in shown.inner_text()
+    shown.locator("summary").first.click()
+    assert shown.locator("pre").first.inner_text() == "PermitRootLogin yes\nX11Forwarding no"
+    assert "The first 1,500 bytes." in shown.inner_text()
+    page.go("waivers")
+    rows = page.page.locator("tr[data-row]").all_inner_texts()
+    assert (
+        len(rows) == 3
+        and "expired: it accepts nothing" in rows[0]
+        and "ends within 30 days" in rows[1]
+        and "no host of this name" in rows[1]
+    )
+    page.page.locator("main details > summary:visible").first.click()
+    accepted = sum(f.waiver == 0 for f in report.findings)
+    assert page.page.locator(".subjects li").count() == accepted == report.waivers[0].accepted
 
 
 @browser_only
@@ -396,7 +421,7 @@ def test_without_a_script_the_summary_is_there(browser: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('data-schema="3"', 'data-schema="4"', "layout 4"),
+        ('data-schema="4"', 'data-schema="9"', "layout 9"),
         ('data-adler="', 'data-adler="9', "checksum"),
         ('data-total="failed">', 'data-total="failed">1', "contradicts itself"),
     ],

@@ -23,13 +23,15 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fleet_audit.advisories.records import SEVERITIES
+from fleet_audit.excerpts import Excerpts
 from fleet_audit.findings import Action, CheckView, HostView, Posture, Report
 from fleet_audit.landscape import Landscape
-from fleet_audit.model import Finding, InternalError, Outcome, Result, Severity
+from fleet_audit.model import Finding, HostName, InternalError, Outcome, Result, Severity
 from fleet_audit.report.interface import Format
 from fleet_audit.report.text import clean, count, number, share
+from fleet_audit.waivers import Waiver
 
-SCHEMA = 3
+SCHEMA = 4
 """Of the packed data; the script refuses any other."""
 SURFACES = ("data", "tools", "model", "hardware", "edge", "people")
 CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.UNKNOWN: 2, Outcome.ERROR: 3, Outcome.NOTAPPLICABLE: 4}
@@ -266,11 +268,36 @@ def pack(report: Report) -> bytes:
         "hosts": [_host(h) for h in report.hosts], "checks": [_check(c) for c in report.checks],
         "actions": [_action(a, weight) for a in actions],
         **_landscape(report.landscape), "findings": len(found), "waived_results": sum(r.waived for r in results),
-        "waivers": [f"{clean(w.owner)}, until {w.expires}: {clean(w.reason)}" for w in report.waivers],
+        "waivers": [_waiver(w) for w in report.waivers], "evidence": _evidence(report.excerpts, host_at),
         "columns": [[name, len(column)] for name, column in columns.items()],
     }  # fmt: skip
     header = json.dumps(head, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode("utf-8", "backslashreplace")
     return len(header).to_bytes(4, "little") + header + b"".join(columns.values())
+
+
+def _waiver(waiver: Waiver) -> dict[str, Any]:
+    return {
+        "check": clean(waiver.check), "owner": clean(waiver.owner), "reason": clean(waiver.reason), "until": clean(waiver.expires),
+        "hosts": [clean(h) for h in waiver.hosts], "groups": [clean(g) for g in waiver.groups],
+        "subject": None if waiver.subject is None else clean(waiver.subject), "expired": waiver.expired, "soon": waiver.soon,
+        "accepted": waiver.accepted, "idle": clean(waiver.idle),
+    }  # fmt: skip
+
+
+def _evidence(excerpts: Excerpts, host_at: Mapping[HostName, int]) -> dict[str, Any]:
+    """Of a host, by its place: (source, status, detail, object) of each source; of an object its hash, size and first bytes, if they are here."""
+    texts, bodies = Dictionary(), dict[str, int]()
+    listed: list[list[Any]] = []
+    of: dict[str, list[list[int]]] = {}
+    for host, found in sorted(excerpts.of.items()):
+        rows = of.setdefault(str(host_at[host]), [])
+        for e in found:
+            if e.sha256 and e.sha256 not in bodies:
+                bodies[e.sha256] = len(listed)
+                head = excerpts.heads.get(e.sha256)
+                listed.append([e.sha256[:16], e.size, None if head is None else _lines(head.decode("utf-8", "backslashreplace"))])
+            rows.append([texts(e.source), texts(e.status), texts(e.detail), bodies[e.sha256] if e.sha256 else -1])
+    return {"of": of, "texts": texts.texts, "objects": listed}
 
 
 def _landscape(maps: Landscape) -> dict[str, Any]:

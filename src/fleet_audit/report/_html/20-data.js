@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Unpacking: base64, raw DEFLATE, a JSON header, then columns of bytes and varints.
 
-const SCHEMA = 3;
+const SCHEMA = 4;
 const PASS = 0, FAIL = 1, UNKNOWN = 2, ERROR = 3, NA = 4, SILENT = 5;
 let D = null;   // the data, once it is unpacked
 

@@ -62,12 +62,25 @@ document.addEventListener("toggle", (e) => { const box = e.target.open && e.targ
 /** What one result found: subjects with their reasons, 20 first. */
 function subjects(row, host, check) {
   const first = D.first[row], many = D.many[row], items = h("ul", { class: "subjects" }), out = [];
-  const make = (i) => h("li", { class: OUTCOMES[D.finding_outcome[first + i]] }, h("b", {}, told(D.subjects[D.finding_subject[first + i]] || "the whole host", 200)), " ", told(D.reasons[D.finding_reason[first + i]] || "", 600), D.finding_waiver[first + i] < 0 ? null : h("span", { class: "dim line" }, "Waived by ", told(D.waivers[D.finding_waiver[first + i]], 300)));
+  const make = (i) => h("li", { class: OUTCOMES[D.finding_outcome[first + i]] }, h("b", {}, told(D.subjects[D.finding_subject[first + i]] || "the whole host", 200)), " ", told(D.reasons[D.finding_reason[first + i]] || "", 600), D.finding_waiver[first + i] < 0 ? null : h("span", { class: "dim line" }, "Waived by ", h("a", { href: "#/waivers" }, told(D.waivers[D.finding_waiver[first + i]].owner, 100)), ", until " + D.waivers[D.finding_waiver[first + i]].until + ": ", told(D.waivers[D.finding_waiver[first + i]].reason, 300)));
   if (many) out.push(items, chunked(items, make, many, 20, "finding"));
   const all = D.failed_of[row] + D.undetermined_of[row];
   if (all > many && many) out.push(h("p", { class: "dim small" }, `${num(many)} of ${num(all)} subjects are kept in the run.`));
-  return [...out, command(host.name, check.id)];
+  return [...out, bytesOf(D.hosts.indexOf(host), check), command(host.name, check.id)];
 }
+
+/** The bytes that a result was decided from: each source of its check on this host, as far as this file has it. */
+function bytesOf(j, check) {
+  const E = D.evidence, rows = (E.of[j] || []).filter((r) => check.sources.includes(E.texts[r[0]]));
+  if (!rows.length) return null;
+  return h("div", { class: "bytes" }, rows.map(([source, status, detail, at]) => {
+    const object = at < 0 ? null : E.objects[at], ok = E.texts[status] === "ok", size = object && `${num(object[1])} bytes, sha256 ${object[0]}`;
+    const line = [h("code", {}, E.texts[source]), h("span", { class: ok ? "dim" : "unk" }, " " + E.texts[status] + (E.texts[detail] ? ": " : "")), told(E.texts[detail], 300), object ? h("span", { class: "dim" }, " · " + size) : ""];
+    if (!object || object[2] === null || !object[2]) return h("p", { class: "small" }, line, object && object[2] === null ? h("span", { class: "dim" }, " · not carried in this file") : "");
+    return h("details", {}, h("summary", { class: "small" }, line), lazily(() => [h("pre", { tabindex: 0 }, object[2]), object[1] > BYTES ? h("p", { class: "dim small" }, `The first ${num(BYTES)} bytes.`) : null]));
+  }));
+}
+const BYTES = 1500;
 
 function hostView(name) {
   const j = D.hostOf.get(name);

@@ -93,3 +93,26 @@ function controlsView() {
   }
   return { title: "Controls", nodes: [head("Controls", "What the checks of this run say of each control that they bear on. A control is more than its checks: none of this certifies it."), parts_] };
 }
+
+/** What the policy accepts, until when, and which findings that are. */
+function waiversView() {
+  const accepted = new Map();
+  for (let row = 0; row < D.C * D.H; row++) for (let i = 0; i < D.many[row]; i++) {
+    const w = D.finding_waiver[D.first[row] + i];
+    if (w >= 0) { if (!accepted.has(w)) accepted.set(w, []); accepted.get(w).push([row, D.first[row] + i]); }
+  }
+  const state = (w) => (w.expired ? 0 : w.soon ? 1 : w.accepted ? 2 : 3), order = [...D.waivers.keys()].sort((a, b) => state(D.waivers[a]) - state(D.waivers[b]) || (D.waivers[a].until < D.waivers[b].until ? -1 : 1));
+  const scope = (w) => [w.hosts.join(", ") || "all hosts", w.groups.length ? " in " + w.groups.join(" or ") : "", w.subject === null ? "" : ": " + (w.subject || "the empty subject")].join("");
+  const tbody = h("tbody", {}), make = (n) => {
+    const i = order[n], w = D.waivers[i], list = accepted.get(i) || [], c = D.checkOf.get(w.check);
+    return h("tr", { tabindex: -1, "data-row": n }, h("td", { class: "full" }, c === undefined ? h("code", {}, w.check) : checkLink(c), h("span", { class: "dim line mono" }, c === undefined ? "not in this run" : w.check), h("p", {}, told(scope(w), 300)),
+      list.length ? h("details", {}, h("summary", { class: "small" }, count(list.length, "finding") + " accepted"), lazily(() => [h("ul", { class: "subjects" }, list.slice(0, 200).map(([row, f]) => h("li", {}, hostLink(row % D.H), " ", h("b", {}, told(D.subjects[D.finding_subject[f]] || "the whole host", 200)), " ", told(D.reasons[D.finding_reason[f]] || "", 300)))), list.length > 200 ? h("p", { class: "dim small" }, `200 of ${num(list.length)} shown.`) : null])) : null),
+      h("td", { class: "full" }, told(w.owner, 100), h("span", { class: "dim line" }, told(w.reason, 400))),
+      h("td", {}, w.until, w.expired ? h("span", { class: "sev high line" }, glyph("high"), "expired: it accepts nothing") : w.soon ? h("span", { class: "unk line" }, "ends within 30 days") : null),
+      h("td", { class: "num", "data-l": "findings" }, num(w.accepted), w.idle ? h("span", { class: "dim line" }, told(w.idle, 200)) : null));
+  };
+  const more = chunked(tbody, make, order.length, 100, "waiver"), t = table("list stack", "Waivers of the policy", ["Check, and where", "Owner and reason", "Until", ">Findings"], []);
+  t.querySelector("tbody").replaceWith(tbody);
+  return { title: "Waivers", more, nodes: [head("Waivers", "What the policy accepts. A waived finding stays in every list and every count; only the exit status passes over it, until its last day."),
+    h("div", { class: "card" }, order.length ? [t, more] : h("p", { class: "pad" }, "The policy accepts nothing that is wrong."))] };
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Routes, keys, theme, printing, and the start.
 
-const VIEWS = new Map([["checks", checksView], ["hosts", hostsView], ["check", checkView], ["host", hostView], ["unknown", unknownView], ["actions", actionsView], ["maps", mapsView], ["vulns", vulnsView], ["controls", controlsView], ["run", runView], ["search", searchView]]);
+const VIEWS = new Map([["checks", checksView], ["hosts", hostsView], ["check", checkView], ["host", hostView], ["unknown", unknownView], ["actions", actionsView], ["maps", mapsView], ["vulns", vulnsView], ["controls", controlsView], ["waivers", waiversView], ["run", runView], ["search", searchView]]);
 const RAIL = new Map([["check", "checks"], ["host", "hosts"]]);
 let page = null, heatMap = null, before = "";
 
