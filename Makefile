@@ -12,7 +12,7 @@ help: ## List the targets
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("fleet-audit needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,notify,remediate,sbom,testinfra]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,notify,remediate,sbom,serve,testinfra]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'compliance-trestle==5.2.0'  # it pins our paramiko
 	touch $@
 

@@ -151,6 +151,9 @@ def test_prune_keeps_what_is_wanted_and_the_evidence_of_it(fleet: Fleet) -> None
     assert "2 runs and" in done.stdout and len(fleet.ask("runs")) == 1
     left = len([p for p in (fleet.store / "objects").rglob("*") if p.is_file()])
     assert left < objects
+    tombs = sorted((fleet.store / "runs").glob("*.pruned"))
+    assert [[p.name for p in tomb.iterdir()] for tomb in tombs] == [["run.json"], ["run.json"]], "the run after it names it by its hash"
+    assert fleet.cli("prune", "--keep-daily", "1", "--store", str(fleet.store)).returncode == 0 and all(t.is_dir() for t in tombs)
     assert fleet.cli("evaluate", "--store", str(fleet.store), "-q").returncode == 1, "the run that was kept is whole"
     assert "id is n2" in fleet.cli("explain", "a", "os-is-good", "--store", str(fleet.store)).stdout
 

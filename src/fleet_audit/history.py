@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet_audit.findings import Report, load
 from fleet_audit.model import FleetAuditError
-from fleet_audit.runs import Store
+from fleet_audit.runs import Run, Store
 from fleet_audit.tables import DatabaseError, connect
 
 FOLDER = "history"
@@ -119,6 +119,47 @@ def read(store: Store, *, limit: int | None = None) -> History:
     return History(tuple(sorted(runs, key=lambda s: (s.started_at, s.id))), tuple(sorted(skipped)))
 
 
+def previous(store: Store, run: Run, told: Callable[[str], None] = lambda why: None) -> Run:
+    """The evaluated run before one, on other evidence. Raises `FleetAuditError` if there is none; `told` hears of broken ones."""
+    for name in reversed([n for n in store.runs() if n < run.file.id]):
+        try:
+            found = store.find(name)
+        except FleetAuditError as error:
+            told(str(error))
+            continue
+        if found.file.stage == "evaluated" and found.file.evidence_of != run.file.evidence_of:
+            return found
+    raise FleetAuditError(f"run {run.file.id} has no evaluated run before it to compare with; name one")
+
+
+def outcomes(store: Store, column: Literal["host", "check_id"], value: str, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """{run: {outcome: how many}} of a host or a check in some runs; runs without it, or broken, are left out."""
+    files = [path for name in names if (path := store.folder / "runs" / name / "results.parquet").is_file()]
+    connection = connect()
+    try:
+        found: dict[str, dict[str, int]] = {}
+        for run, outcome, count in _outcomes(connection, column, value, files) if files else ():
+            found.setdefault(run, {})[outcome] = count
+        return found
+    finally:
+        connection.close()
+
+
+def _outcomes(connection: Any, column: str, value: str, files: Sequence[Path]) -> list[tuple[str, str, int]]:
+    """A file that is broken costs its own run alone."""
+    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    query = f"""SELECT filename, outcome, count(*) FROM read_parquet([{listed}], filename = true) WHERE {column} = ? GROUP BY ALL"""
+    try:
+        return [(Path(file).parent.name, outcome, n) for file, outcome, n in connection.execute(query, [value]).fetchall()]
+    except DatabaseError:
+        middle = len(files) // 2
+        return (
+            []
+            if len(files) == 1
+            else [row for half in (files[:middle], files[middle:]) for row in _outcomes(connection, column, value, half)]
+        )
+
+
 @dataclass(frozen=True)
 class Age:
     """Since when a finding fails."""
@@ -185,7 +226,7 @@ def keepers(runs: Sequence[str], daily: int, weekly: int, monthly: int) -> set[s
 
 
 def prune(store: Store, remove: Iterable[str]) -> tuple[int, int]:
-    """Remove runs, and the evidence that no run needs any more; (runs, objects) removed.
+    """Remove runs but for their `run.json`, and the evidence that no run needs any more; (runs, objects) removed.
 
     Evidence stays while a run is in progress: what that has stored is named nowhere yet.
     """
@@ -194,11 +235,14 @@ def prune(store: Store, remove: Iterable[str]) -> tuple[int, int]:
         folder = store.folder / "runs" / name
         doomed = folder.with_name(f"{name}.pruned")
         folder.rename(doomed)  # from here on nobody takes it for a run
-        shutil.rmtree(doomed)
         (store.folder / FOLDER / f"{name}.json").unlink(missing_ok=True)
         count += 1
     for left in (store.folder / "runs").glob("*.pruned"):
-        shutil.rmtree(left, ignore_errors=True)
+        for path in left.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != "run.json":  # it stays: the run after it names it by its hash
+                path.unlink(missing_ok=True)
     if store.partial():
         return count, 0
     needed = set()

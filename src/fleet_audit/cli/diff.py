@@ -27,12 +27,16 @@ def command(before: str | None, after: str, store_folder: Path | None, output_fo
 
     What could not be read in B is never called fixed: it is lost from sight.
     """
-    from fleet_audit import diff
+    from fleet_audit import diff, history
     from fleet_audit.cli import _pipeline
 
     store = _pipeline.open_store(store_folder)
     new = store.find(after, stage="evaluated")
-    old = store.find(before, stage="evaluated") if before is not None else previous(store, new)
+    old = (
+        store.find(before, stage="evaluated")
+        if before is not None
+        else history.previous(store, new, told=lambda why: click.echo(f"skipped: {why}", err=True))
+    )
     found = diff.compare(old, new, facts=facts)
     if output_format == "json":
         value = dataclasses.asdict(found)
@@ -40,21 +44,6 @@ def command(before: str | None, after: str, store_folder: Path | None, output_fo
         return 0
     _print(found, everything=everything)
     return 0
-
-
-def previous(store: Any, run: Any) -> Any:
-    """The evaluated run before one; of other evidence, if there is such a one."""
-    from fleet_audit.model import FleetAuditError
-
-    for name in reversed([n for n in store.runs() if n < run.file.id]):
-        try:
-            found = store.find(name)
-        except FleetAuditError as error:
-            click.echo(f"skipped: {error}", err=True)
-            continue
-        if found.file.stage == "evaluated" and found.file.evidence_of != run.file.evidence_of:
-            return found
-    raise FleetAuditError(f"run {run.file.id} has no evaluated run before it to compare with; name one")
 
 
 _HEADS = {

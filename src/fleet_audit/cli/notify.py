@@ -21,9 +21,8 @@ def command(run_name: str, policy_file: str | None, failed: str | None, store_fo
 
     Exit status: 0 all that was to be told is told, 3 something could not be delivered.
     """
-    from fleet_audit import diff, notify, policy
+    from fleet_audit import diff, history, notify, policy
     from fleet_audit.cli import _pipeline
-    from fleet_audit.cli.diff import previous
     from fleet_audit.model import FleetAuditError
 
     store = _pipeline.open_store(store_folder)
@@ -38,7 +37,7 @@ def command(run_name: str, policy_file: str | None, failed: str | None, store_fo
         rules = chosen.notify
         if not rules:
             raise FleetAuditError("the policy names nobody under `notify`")
-        old = previous(store, new)
+        old = history.previous(store, new, told=lambda why: click.echo(f"skipped: {why}", err=True))
         made = notify.messages(rules, diff.compare(old, new, facts=False), old, new)
     before = {} if dry_run or new is None else notify.told(store)
     problems, done = [], []

@@ -52,7 +52,7 @@ def render(report: Report) -> bytes:
     data = pack(report)
     style, script = assets()
     page: str = _template().render(
-        style=Markup(style), script=Markup(script), style_hash=_csp_hash(style), script_hash=_csp_hash(script),
+        style=Markup(style), script=Markup(script), style_hash=csp_hash(style), script_hash=csp_hash(script),
         schema=SCHEMA, adler=zlib.adler32(data), size=len(data), sha256=hashlib.sha256(data).hexdigest(),
         data=base64.b64encode(_deflate(data)).decode(), **_static(report),
     )  # fmt: skip
@@ -78,7 +78,8 @@ def _template() -> Any:
     return environment.from_string((folder / "page.html").read_text("utf-8"))
 
 
-def _csp_hash(text: str) -> str:
+def csp_hash(text: str) -> str:
+    """A text's hash as a content policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
