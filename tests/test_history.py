@@ -171,3 +171,34 @@ def test_a_store_that_cannot_be_written_still_tells_its_history(fleet: Fleet, mo
     shutil.rmtree(fleet.store / "history")
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     assert len(history.read(Store(fleet.store)).runs) == 1
+
+
+def test_a_report_says_what_changed_since_a_run_and_of_an_owner_only_that(fleet: Fleet, tmp_path: Path) -> None:
+    """The policy names the owners; a report of one holds nothing of the others' hosts, in any part of it."""
+    policy = "owners:\n  Team One: {hosts: ['one*']}\n  Team Two: {groups: [two]}\n  Nobody: {groups: [none]}\n"
+    (fleet.folder / "fleet-audit.yaml").write_text(policy)
+    fleet.set(oneA=GOOD, oneB=BAD, other=BAD)
+    fleet.run("-q")
+    fleet.set(oneA=BAD, oneB=GOOD, other=BAD)
+    (fleet.folder / "i.ini").write_text(
+        "oneA fleet_audit_archive=nodes/oneA\noneB fleet_audit_archive=nodes/oneB\n[two]\nother fleet_audit_archive=nodes/other\n"
+    )
+    fleet.run("-q")
+    store = ["--store", str(fleet.store)]
+    whole = json.loads(fleet.cli("report", "-f", "json", "-o", "-", "--since", "previous", *store).stdout)
+    assert whole["since"]["counts"]["new"] == 1 and whole["since"]["counts"]["fixed"] == 1 and whole["since"]["counts"]["open"] == 1
+    assert {c["host"]: c["kind"] for c in whole["since"]["changes"]} == {"oneA": "new", "oneB": "fixed"}
+    assert json.loads(fleet.cli("report", "-f", "json", "-o", "-", *store).stdout)["since"] is None
+    part = json.loads(fleet.cli("report", "-f", "json", "-o", "-", "--owner", "Team One", "--since", "previous", *store).stdout)
+    assert [h["name"] for h in part["hosts"]] == ["oneA", "oneB"] and "other" not in json.dumps({**part, "run": None})
+    assert [r["outcome"] for r in part["results"]] == ["fail", "pass"] and part["since"]["counts"]["open"] == 0
+    for name in ("html", "csv", "markdown", "sarif", "junit"):
+        out = tmp_path / f"r.{name}"
+        assert fleet.cli("report", "-f", name, "-o", str(out), "--owner", "Team Two", "--since", "previous", *store).returncode == 0
+        assert "other" in out.read_text() and "oneA" not in out.read_text().partition('id="data"')[0], name
+    assert "What changed" in (tmp_path / "r.html").read_text() and "1 finding fail as before" in (tmp_path / "r.html").read_text()
+    (folder,) = [p for p in [fleet.store / "reports"] if fleet.cli("report", "-f", "csv", "--owner", "Team Two", *store).returncode == 0]
+    assert [p.name for p in folder.iterdir() if "Team_Two" in p.name]
+    for name, words in (("Nobody", "no host of theirs"), ("Team Tow", "did you mean")):
+        bad = fleet.cli("report", "--owner", name, *store)
+        assert bad.returncode == 2 and words in bad.stderr, bad.stderr

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,18 @@ class Difference:
     """What else is different between the runs, so that not all can be compared."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Kind -> how many; those of `open` too."""
+
+    def of(self, hosts: Collection[str]) -> Difference:
+        """What of it is about some hosts."""
+        changes = tuple(c for c in self.changes if c.host in hosts)
+        counts = Counter(c.kind for c in changes)
+        return replace(
+            self,
+            changes=changes,
+            facts=tuple(f for f in self.facts if f.host in hosts),
+            more_facts=0,
+            counts={kind: counts[kind] for kind in KINDS},
+        )
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ All shares and totals that any report shows are computed here, by one function e
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet_audit import excerpts, landscape
 from fleet_audit.excerpts import Excerpts
@@ -20,6 +20,9 @@ from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Sever
 from fleet_audit.runs import HostEntry, Run
 from fleet_audit.tables import read_rows
 from fleet_audit.waivers import Waiver
+
+if TYPE_CHECKING:
+    from fleet_audit.diff import Difference
 
 RESULT_COLUMNS = {
     "check_id": "VARCHAR", "host": "VARCHAR", "outcome": "VARCHAR", "reason": "VARCHAR",
@@ -189,6 +192,8 @@ class Report:
     """Makes `landscape`, which only some formats want and which takes its time."""
     bytes_of: Callable[[], Excerpts] = Excerpts
     """Makes `excerpts`, likewise."""
+    since: Difference | None = None
+    """What changed from an earlier run, where that was asked for."""
 
     def posture(self, results: Iterable[Result] | None = None) -> Posture:
         """Counts of some results, all if none are named."""
@@ -289,24 +294,27 @@ class Report:
         return sorted(actions, key=lambda a: (-a.critical, -a.weight, order.get(a.disruption or "", 9), a.title))
 
 
-def load(run: Run) -> Report:
-    """The report model of an evaluated run. Raises `FleetAuditError` if the run is broken."""
+def load(run: Run, *, only: Collection[str] | None = None, since: Difference | None = None) -> Report:
+    """The report model of an evaluated run, of some hosts if these are named. Raises `FleetAuditError` if the run is broken.
+
+    `since` is what changed from an earlier run; of it, too, what is said of other hosts is left out.
+    """
     views = tuple(_check(c) for c in run.document("checks.json"))
     results = tuple(
         Result(CheckId(c), HostName(h), Outcome(o), r, n, f, u, bool(w))
-        for c, h, o, r, n, f, u, w in read_rows(run.path("results.parquet"), list(RESULT_COLUMNS))
-    )
+        for c, h, o, r, n, f, u, w in read_rows(run.path("results.parquet"), list(RESULT_COLUMNS)) if only is None or h in only
+    )  # fmt: skip
     findings = tuple(
         Finding(CheckId(c), HostName(h), s, Outcome(o), r, f, w)
-        for c, h, s, o, r, f, w in read_rows(run.path("findings.parquet"), list(FINDING_COLUMNS))
-    )
+        for c, h, s, o, r, f, w in read_rows(run.path("findings.parquet"), list(FINDING_COLUMNS)) if only is None or h in only
+    )  # fmt: skip
     facts = run.facts()
     oses, kernels = _by_host(facts, "os", ("name", "id")), _by_host(facts, "kernel_running", ("release",))
     statuses = {e.host: Counter(str(r.status) for r in e.records) for e in run.evidence()}
     hosts = tuple(
         HostView(HostName(name), entry, oses.get(name), kernels.get(name), dict(sorted(statuses.get(HostName(name), Counter()).items())))
-        for name, entry in sorted(run.file.hosts.items())
-    )
+        for name, entry in sorted(run.file.hosts.items()) if only is None or name in only
+    )  # fmt: skip
     of_host = {h.name: h.entry.groups for h in hosts}
     silent = frozenset(h.name for h in hosts if not h.entry.answered)
     said = run.document("policy.json") if "policy.json" in run.file.files else {}  # runs of the first versions have none
@@ -315,8 +323,10 @@ def load(run: Run) -> Report:
         run.file.evidence_of, hosts, views, results, findings,
         tuple(_waiver(value) for value in said.get("waivers", ())),
         tuple(Exclusion(**value) for value in said.get("exclusions", ())),
-        tuple(ReferenceView(**value) for value in said.get("references", ())), partial(landscape.load, facts, of_host, silent, results),
+        tuple(ReferenceView(**value) for value in said.get("references", ())),
+        partial(landscape.load, facts, of_host, silent, results, part=only is not None),
         partial(excerpts.choose, run, run.store.objects, {v.id: v.sources for v in views}, {v.id: v.severity.rank for v in views}, results),
+        since if since is None or only is None else since.of(only),
     )  # fmt: skip
 
 

@@ -120,15 +120,17 @@ class Landscape:
     """(table of vulnerabilities, hosts of which it is not whole, a reason)."""
 
 
-def load(folder: Path, groups: Mapping[HostName, Sequence[str]], silent: frozenset[HostName], results: Iterable[Result]) -> Landscape:
-    """The maps of a run's facts; hosts that did not answer are counted apart."""
+def load(
+    folder: Path, groups: Mapping[HostName, Sequence[str]], silent: frozenset[HostName], results: Iterable[Result], *, part: bool = False
+) -> Landscape:
+    """The maps of a run's facts; hosts that did not answer are counted apart. With `part` the run has other hosts too."""
     names = (
         {kind.table for kind in KINDS}
         | {"sockets", "socket_owners", "ml_services", "confidential", "gpu_confidential"}
         | {*matching.TABLES, *priorities.BESIDE}
     )
     known = {name: tables()[name] for name in sorted(names) if (folder / f"{name}.parquet").exists()}
-    facts = Facts.load(known, folder)
+    facts = Facts.load(known, folder, hosts=sorted(groups) if part else None)
     try:
         of_host = primary(groups)
         states = facts.coverage()

@@ -14,9 +14,12 @@ import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from fleet_audit.diff import Difference
+from fleet_audit.history import Age
 from fleet_audit.model import FleetAuditError
 from fleet_audit.policy import NotifyFile
 from fleet_audit.report.text import clean, count
@@ -30,7 +33,7 @@ PAUSE_S = 2.0
 """Before the second try; twice as long before each further one."""
 _HEADS = {
     "new": "New", "fixed": "Fixed", "lost-sight": "Lost from sight (failed before, not known now)", "newly-unknown": "Not known any more",
-    "host-lost": "Hosts that do not answer any more",
+    "host-lost": "Hosts that do not answer any more", "overdue": "Fails for too long",
 }  # fmt: skip
 
 
@@ -43,8 +46,10 @@ class Message:
     body: str
 
 
-def messages(rules: Iterable[NotifyFile], found: Difference, before: Run, after: Run) -> list[Message]:
-    """The messages of a difference: one for each rule that has something to tell."""
+def messages(
+    rules: Iterable[NotifyFile], found: Difference, before: Run, after: Run, ages: Mapping[str, Age] = MappingProxyType({})
+) -> list[Message]:
+    """The messages of a difference: one for each rule that has something to tell. `ages` are those of failures, by fingerprint."""
     lost = sorted(
         name for name, host in after.file.hosts.items()
         if not host.answered and host.expected and (old := before.file.hosts.get(name)) is not None and old.answered
@@ -54,6 +59,8 @@ def messages(rules: Iterable[NotifyFile], found: Difference, before: Run, after:
         parts: dict[str, list[str]] = {}
         for change in found.changes:
             kind = "new" if change.kind == "newly-known" else change.kind
+            if kind == "open" and _overdue(rule, ages.get(change.fingerprint), before, after):
+                kind = "overdue"
             groups = after.file.hosts[change.host].groups if change.host in after.file.hosts else []
             if kind in rule.on and not change.waived and change.severity.rank <= rule.severity.rank and _in(rule, groups):
                 what = f" {clean(change.subject, 60)}" if change.subject else ""
@@ -72,6 +79,15 @@ def failure(rules: Iterable[NotifyFile], text: str) -> list[Message]:
     return [
         Message(r, "fleet-audit: the audit did not run", clean(" ".join(text.split()), 2000) + "\n") for r in rules if "run-failed" in r.on
     ]  # fmt: skip
+
+
+def _overdue(rule: NotifyFile, age: Age | None, before: Run, after: Run) -> bool:
+    """Whether a failure has come to the rule's age between two runs: so it is told of once."""
+    if age is None:
+        return False
+    since, limit = age.first_seen.astimezone(UTC).replace(tzinfo=None), timedelta(days=rule.overdue_days)
+    was, now = (run.file.started_at.astimezone(UTC).replace(tzinfo=None) for run in (before, after))
+    return now - since >= limit > was - since
 
 
 def _in(rule: NotifyFile, groups: Sequence[str]) -> bool:

@@ -10,8 +10,8 @@ from fleet_audit.checkfile import Check
 from fleet_audit.facts.base import Table
 from fleet_audit.inventory import Inventory
 from fleet_audit.model import DataFolder, Host, HostName, Roster, Source, SourceId, did_you_mean
+from fleet_audit.pattern import fits
 from fleet_audit.policy import Policy
-from fleet_audit.waivers import fits
 
 ALWAYS = ("os", "kernel_running", "machine")
 """Tables that a report names a node by, whatever is checked."""

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fleet_audit import yamlfile
 from fleet_audit.model import DataFolder, FleetAuditError, Severity
+from fleet_audit.pattern import fits
 
 Parameter = bool | int | float | str | list[int] | list[str]
 Params = Mapping[str, Mapping[str, Parameter]]
@@ -121,17 +122,32 @@ class NotifyFile(BaseModel):
     env: Annotated[str | None, Field(description="Variable that holds the address (an apprise URL)", pattern=r"^[A-Z_][A-Z0-9_]*$")] = None
     file: Annotated[str | None, Field(description="File that holds the address, for its owner alone to read")] = None
     on: Annotated[
-        list[Literal["new", "fixed", "lost-sight", "newly-unknown", "host-lost", "run-failed"]],
+        list[Literal["new", "fixed", "lost-sight", "newly-unknown", "host-lost", "overdue", "run-failed"]],
         Field(description="What is told of", min_length=1),
     ] = ["new", "lost-sight", "host-lost", "run-failed"]
     severity: Annotated[Severity, Field(description="Of this severity or above")] = Severity.HIGH
     groups: Annotated[list[str], Field(description="Inventory groups; left out: all", min_length=1)] = []
+    overdue_days: Annotated[
+        int, Field(description="`overdue` tells once of what has failed for so many days", ge=1, le=3650, strict=True)
+    ] = 30
 
     @model_validator(mode="after")
     def _one_place(self) -> NotifyFile:
         if (self.env is None) == (self.file is None):
             raise ValueError("needs either `env` or `file`")
         return self
+
+
+class OwnerFile(BaseModel):
+    """Whose hosts these are: a report can be made for each owner."""
+
+    model_config = _STRICT
+    groups: Annotated[list[str], Field(description="Inventory groups", min_length=1)] = []
+    hosts: Annotated[list[str], Field(description="Hosts by name, `*` and `?` allowed", min_length=1)] = []
+
+    def has(self, host: str, groups: Sequence[str]) -> bool:
+        """Whether a host of these groups is theirs."""
+        return any(group in groups for group in self.groups) or any(fits(pattern, host) for pattern in self.hosts)
 
 
 def _plain_path(path: str) -> str:
@@ -165,6 +181,7 @@ class PolicyFile(BaseModel):
     data: Annotated[list[DataFile], Field(description="Folders of data, checkpoints and models", max_length=64)] = []
     peers: Annotated[list[PeerFile], Field(description="What must be the same on all hosts of a group", max_length=100)] = []
     notify: Annotated[list[NotifyFile], Field(description="Who is told of what changed", max_length=100)] = []
+    owners: Annotated[dict[str, OwnerFile], Field(description="Owner -> the hosts that they answer for: `report --owner`")] = {}
     advisories: AdvisoriesFile = AdvisoriesFile()
     evidence: EvidenceFile = EvidenceFile()
     reference: ReferenceFile = ReferenceFile()
@@ -201,6 +218,7 @@ class Policy:
     evidence_days: int = 7
     """Days after which what was read of a host is stale."""
     notify: tuple[NotifyFile, ...] = ()
+    owners: Mapping[str, OwnerFile] = field(default_factory=dict)
     reference_days: int = 120
     """Days after which a reference table is too old."""
     path: Path | None = None
@@ -268,6 +286,7 @@ def parse(data: bytes, path: Path) -> Policy:
             WaiverFile,
             PeerFile,
             NotifyFile,
+            OwnerFile,
             AdvisoriesFile,
             EvidenceFile,
             ReferenceFile,
@@ -278,7 +297,7 @@ def parse(data: bytes, path: Path) -> Policy:
         file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
         tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
         tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.advisories.maximum_days, file.evidence.maximum_days,
-        tuple(file.notify), file.reference.maximum_days, path,
+        tuple(file.notify), file.owners, file.reference.maximum_days, path,
         data.decode("utf-8", "replace"), document,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet_audit.model import FleetAuditError
+from fleet_audit.policy import default_path
 from fleet_audit.runs import Store
 
 FILE = "schedule.json"
@@ -86,8 +87,8 @@ def units(schedule: Schedule, store: Path) -> dict[str, str]:
     if schedule.credential:
         line += ' --private-key "%d/ssh-key"'
     service = [
-        "[Unit]", "Description=fleet-audit: audit of the fleet", "Wants=network-online.target", "After=network-online.target", "",
-        "[Service]", "Type=oneshot", f"ExecStart={line}",
+        "[Unit]", "Description=fleet-audit: audit of the fleet", "Wants=network-online.target", "After=network-online.target",
+        *(["OnFailure=fleet-audit-failed.service"] if schedule.notify else []), "", "[Service]", "Type=oneshot", f"ExecStart={line}",
     ]  # fmt: skip
     if schedule.notify:
         service.append("ExecStartPost=-" + " ".join(map(_quoted, [*program(), "notify", "--store", str(store)])))
@@ -114,7 +115,22 @@ def units(schedule: Schedule, store: Path) -> dict[str, str]:
         "# A run that was missed, as while the machine was off, is made up for.", "Persistent=true", "",
         "[Install]", "WantedBy=timers.target",
     ]  # fmt: skip
-    return {"fleet-audit.service": "\n".join(service) + "\n", "fleet-audit.timer": "\n".join(timer) + "\n"}
+    found = {"fleet-audit.service": "\n".join(service) + "\n", "fleet-audit.timer": "\n".join(timer) + "\n"}
+    if schedule.notify:
+        words = [*program(), "notify", "--failed", "fleet-audit.service failed; `journalctl -u fleet-audit` says why", *_policy(schedule)]
+        tell = ["[Unit]", "Description=fleet-audit: tell that the audit failed", "", "[Service]", "Type=oneshot",
+                f"ExecStart={' '.join(map(_quoted, words))}", *[line for line in service if line.startswith("User=")]]  # fmt: skip
+        found["fleet-audit-failed.service"] = "\n".join(tell) + "\n"
+    return found
+
+
+def _policy(schedule: Schedule) -> list[str]:
+    """The policy that the scheduled audit goes by, which names who is told."""
+    words = schedule.command
+    named = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--policy"]
+    inventory = next((word for word in words[1:] if not word.startswith("-")), None)
+    beside = default_path(inventory) if inventory and not named else None
+    return ["--policy", named[-1]] if named else ["--policy", str(beside)] if beside else []
 
 
 def cron_line(schedule: Schedule, store: Path) -> str:
@@ -197,7 +213,7 @@ def remove(store: Store) -> Schedule | None:
     else:
         manager = _systemctl(found.kind)
         manager(["disable", "--now", "fleet-audit.timer"])
-        for name in ("fleet-audit.service", "fleet-audit.timer"):
+        for name in ("fleet-audit.service", "fleet-audit.timer", "fleet-audit-failed.service"):
             (folder(found.kind) / name).unlink(missing_ok=True)
         manager(["daemon-reload"])
     (store.folder / FILE).unlink(missing_ok=True)

@@ -6,7 +6,6 @@ A waiver changes no result. It marks findings, which are then counted apart and 
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from datetime import datetime
 from functools import cached_property
 
 from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result
+from fleet_audit.pattern import fits
 from fleet_audit.policy import WaiverFile
 
 SOON_DAYS = 30
@@ -71,26 +71,6 @@ def at(files: Iterable[WaiverFile], as_of: datetime) -> list[Waiver]:
                    file.subject, left < 0, 0 <= left < SOON_DAYS)
         )  # fmt: skip
     return found
-
-
-def fits(pattern: str, text: str) -> bool:
-    """Whether a text fits a pattern in which `*` and `?` alone have a meaning; `\\*` and `\\?` are these characters themselves.
-
-    Takes at most the product of both lengths.
-    """
-    parts = re.findall(r"\\[*?]|.", pattern, re.DOTALL)
-    at, place, star, kept = 0, 0, -1, 0
-    while place < len(text):
-        if at < len(parts) and parts[at] == "*":
-            star, kept, at = at, place, at + 1
-        elif at < len(parts) and (parts[at] == "?" or parts[at][-1] == text[place]):
-            at, place = at + 1, place + 1
-        elif star >= 0:  # the last star takes one character more
-            kept, at = kept + 1, star + 1
-            place = kept
-        else:
-            return False
-    return all(part == "*" for part in parts[at:])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,9 +47,10 @@ def _unwritable(path: Path) -> str:
     return ""
 
 
-def write(report: Report, names: Sequence[str], output: str | None, store: Store) -> list[Path]:
-    """Render and write; the paths that were written."""
+def write(report: Report, names: Sequence[str], output: str | None, store: Store, part: str = "") -> list[Path]:
+    """Render and write; the paths that were written. `part` says which part of the run it is, where it is not the whole."""
     paths = []
+    stem = report.id + (f"-{re.sub('[^A-Za-z0-9_-]', '_', part)[:60]}" if part else "")
     for name in names:
         form = formats_package.get(name)
         data = form.render(report)
@@ -57,9 +59,9 @@ def write(report: Report, names: Sequence[str], output: str | None, store: Store
             sys.stdout.flush()
             continue
         if output is None:
-            path = store.folder / "reports" / f"{report.id}.{form.suffix}"
+            path = store.folder / "reports" / f"{stem}.{form.suffix}"
         else:
-            path = (Path(output) / f"{report.id}.{form.suffix}" if Path(output).is_dir() else Path(output)).resolve()
+            path = (Path(output) / f"{stem}.{form.suffix}" if Path(output).is_dir() else Path(output)).resolve()
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             _write(path, data)

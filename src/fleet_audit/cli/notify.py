@@ -23,6 +23,7 @@ def command(run_name: str, policy_file: str | None, failed: str | None, store_fo
     """
     from fleet_audit import diff, history, notify, policy
     from fleet_audit.cli import _pipeline
+    from fleet_audit.findings import load
     from fleet_audit.model import FleetAuditError
 
     store = _pipeline.open_store(store_folder)
@@ -38,7 +39,8 @@ def command(run_name: str, policy_file: str | None, failed: str | None, store_fo
         if not rules:
             raise FleetAuditError("the policy names nobody under `notify`")
         old = history.previous(store, new, told=lambda why: click.echo(f"skipped: {why}", err=True))
-        made = notify.messages(rules, diff.compare(old, new, facts=False), old, new)
+        ages = history.ages(store, load(new)) if any("overdue" in rule.on for rule in rules) else {}
+        made = notify.messages(rules, diff.compare(old, new, facts=False), old, new, ages)
     before = {} if dry_run or new is None else notify.told(store)
     problems, done = [], []
     for message in made:

@@ -106,6 +106,7 @@ def show(host: str, inventory: str | None, output_format: str, **given: Any) -> 
     from fleet_audit.cli import _pipeline
     from fleet_audit.inventory import load
     from fleet_audit.model import FleetAuditError
+    from fleet_audit.pattern import fits
     from fleet_audit.report.text import clean
 
     chosen = policy.find(given["policy_file"], inventory)
@@ -123,7 +124,7 @@ def show(host: str, inventory: str | None, output_format: str, **given: Any) -> 
     }  # fmt: skip
     accepted = [
         w for w in waivers.at(chosen.waivers, _pipeline.moment(None))
-        if not w.expired and (not w.hosts or any(waivers.fits(p, host) for p in w.hosts)) and (not w.groups or set(w.groups) & set(groups))
+        if not w.expired and (not w.hosts or any(fits(p, host) for p in w.hosts)) and (not w.groups or set(w.groups) & set(groups))
     ]  # fmt: skip
     value = {
         "host": host, "groups": groups, "profile": selection.profile, "checks": [c.id for c in selection.checks], "params": params,

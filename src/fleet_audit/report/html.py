@@ -23,6 +23,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fleet_audit.advisories.records import SEVERITIES
+from fleet_audit.diff import KINDS, Change
 from fleet_audit.excerpts import Excerpts
 from fleet_audit.findings import Action, CheckView, HostView, Posture, Report
 from fleet_audit.landscape import Landscape
@@ -103,6 +104,7 @@ def _static(report: Report) -> dict[str, Any]:
         "top_failures": sum(a.failures for a in actions[:10]),
         "frameworks": _frameworks(report), "causes": causes[:8], "more_causes": causes[8:], "silent": silent, "surfaces": _surfaces(report),
         "words": sorted(Counter(h.entry.reach for h in silent).items(), key=lambda w: (-w[1], w[0])),
+        "since": report.since, "kinds": KINDS, "told": _changes(report),
         "areas": len({c.area for c in report.checks}), "synthetic": bool(report.inputs.get("synthetic")),
         "profile": str(report.inputs.get("profile") or ""), "ends": _ends(posture),
     }  # fmt: skip
@@ -163,6 +165,18 @@ def segments(posture: Posture) -> list[dict[str, Any]]:
         out.append({"kind": kind, "n": n, "x": round(left, 3), "w": round(100 * width / total, 3)})
         left += 100 * width / total
     return out
+
+
+TOLD = ("new", "newly-known", "lost-sight", "newly-unknown", "fixed")
+"""Kinds of change that the first screen lists, a few of each."""
+
+
+def _changes(report: Report) -> list[tuple[str, list[Change]]]:
+    found: dict[str, list[Change]] = {kind: [] for kind in TOLD}
+    for change in report.since.changes if report.since else ():
+        if change.kind in found:
+            found[change.kind].append(change)
+    return [(kind, changes[:8]) for kind, changes in found.items() if changes]
 
 
 def _ends(posture: Posture) -> dict[str, Any] | None:

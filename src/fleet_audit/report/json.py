@@ -9,7 +9,7 @@ from typing import Any
 from fleet_audit.findings import Posture, Report
 from fleet_audit.report.interface import Format
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -32,6 +32,14 @@ def document(report: Report) -> dict[str, Any]:
         ],
         "exclusions": [{"check": e.check, "reason": e.reason} for e in report.exclusions],
         "reference_tables": [{"name": r.name, "as_of": r.as_of, "stale": r.stale} for r in report.references],
+        "since": None if report.since is None else {
+            "run": report.since.before, "counts": dict(report.since.counts), "notes": list(report.since.notes),
+            "changes": [
+                {"kind": c.kind, "check": c.check, "host": c.host, "subject": c.subject, "severity": str(c.severity), "reason": c.reason,
+                 "fingerprint": c.fingerprint, "waived": c.waived} for c in report.since.changes if c.kind != "open"
+            ],
+            "facts": [{"host": f.host, "what": f.what, "came": f.came, "values": list(f.values)} for f in report.since.facts],
+        },
         "open_failures": {str(s): n for s, n in report.open_failures().items()},
         "not_known": [
             {"reason": c.reason, "results": c.results, "hosts": c.hosts, "checks": c.checks, "no_answer": c.silent} for c in report.causes()

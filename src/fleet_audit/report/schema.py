@@ -38,7 +38,7 @@ SCHEMA: dict[str, Any] = {
     "title": "fleet-audit report",
     "description": "Every selected host and check has exactly one result, hosts without an answer included.",
     **_object(
-        schema_version={"const": 3},
+        schema_version={"const": 4},
         run=_object(id=_TEXT, version=_TEXT, started_at=_TEXT, as_of=_TEXT, program_sha256=_TEXT, evidence_of=_TEXT, inputs={"type": "object"}),
         posture=_object(**_POSTURE),
         breakdown=_object(
@@ -52,6 +52,13 @@ SCHEMA: dict[str, Any] = {
         ),
         exclusions=_list(check=_TEXT, reason=_TEXT),
         reference_tables=_list(name=_TEXT, as_of=_TEXT, stale={"type": "boolean"}),
+        since={"anyOf": [{"type": "null"}, _object(
+            run=_TEXT, counts={"type": "object", "additionalProperties": _COUNT}, notes=_TEXTS,
+            changes=_list(
+                kind=_TEXT, check=_TEXT, host=_TEXT, subject=_TEXT, severity=_TEXT, reason=_TEXT, fingerprint=_TEXT, waived={"type": "boolean"},
+            ),
+            facts=_list(host=_TEXT, what=_TEXT, came={"type": "boolean"}, values=_TEXTS),
+        )], "description": "What changed from an earlier run, where that was asked for"},
         open_failures=_object(**{str(s): _COUNT for s in Severity}),
         not_known=_list(reason=_TEXT, results=_COUNT, hosts=_COUNT, checks=_COUNT, no_answer={"type": "boolean"}),
         actions=_list(title=_TEXT, role=_MAYBE, disruption=_MAYBE, checks=_TEXTS, hosts=_COUNT, failures=_COUNT, critical=_COUNT, weight=_COUNT),
