@@ -71,10 +71,10 @@ BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("id: [", "not YAML"), ("- 1\n- 2\n", "valid dictionary"), ("id: a\nid: b\n", "given twice"),
+        ("id: [", "not YAML"), ("- 1\n- 2\n", "must be a mapping of fields"), ("id: a\nid: b\n", "given twice"),
         (BOMB, "aliases written out"), ("a: &x [*x]\n", "nested deeper"),
         ("? [1]\n: 2\n", "must be a word"), ("id: \x00", "not YAML"),
-        ("!!python/object/apply:os.system ['id']", "valid dictionary"), ("", "valid dictionary"),
+        ("!!python/object/apply:os.system ['id']", "must be a mapping of fields"), ("", "must be a mapping of fields"),
     ],
 )  # fmt: skip
 def test_what_is_no_check_is_named_with_its_file(tmp_path: Path, text: str, words: str) -> None:

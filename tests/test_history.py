@@ -160,9 +160,17 @@ def test_prune_keeps_what_is_wanted_and_the_evidence_of_it(fleet: Fleet) -> None
 
 def test_the_newest_of_each_period_is_kept() -> None:
     runs = [f"2026{m:02d}{d:02d}T060000Z-{h:04x}" for m in (1, 2, 3) for d in (1, 2, 15) for h in (1, 2)]
-    kept = history.keepers(runs, daily=2, weekly=1, monthly=3)
+    kept = history.keepers({run: run for run in runs}, daily=2, weekly=1, monthly=3)
     assert kept == {"20260315T060000Z-0002", "20260302T060000Z-0002", "20260215T060000Z-0002", "20260115T060000Z-0002"}
-    assert history.keepers(runs, 0, 0, 0) == {runs[-1]} and history.keepers([], 1, 1, 1) == set()
+    assert history.keepers({run: run for run in runs}, 0, 0, 0) == {runs[-1]} and history.keepers({}, 1, 1, 1) == set()
+
+
+def test_an_evaluation_of_old_evidence_takes_no_audits_place() -> None:
+    """Evidence counts once, by its newest evaluation; its own run stays too, as it holds the evidence."""
+    one, two, again = "20260101T060000Z-0001", "20260102T060000Z-0002", "20260102T070000Z-0003"
+    assert history.keepers({one: one, two: two, again: one}, 5, 0, 0) == {one, two, again}
+    assert history.keepers({one: one, two: two, again: one}, 0, 0, 0) == {one, two, again}, "the newest evidence, and the newest evaluation"
+    assert history.keepers({one: one, two: two}, 0, 0, 0) == {two}
 
 
 def test_a_store_that_cannot_be_written_still_tells_its_history(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,15 @@ def _notes(old: _Side, new: _Side) -> Iterable[str]:
                     f"{len(names)} {word}{'s' if len(names) > 1 else ''} {verb if len(names) == 1 or verb == 'came' else 'are no more there'}: "
                     + (", ".join(names[:5]) + (" and more" if len(names) > 5 else ""))
                 )
+    if dark := sorted(old.silent & new.silent):
+        yield (
+            f"{len(dark)} host{'s' if len(dark) > 1 else ''} answered neither time, so that nothing is known of "
+            f"{'them' if len(dark) > 1 else 'it'}: {', '.join(dark[:5])}" + (" and more" if len(dark) > 5 else "")
+        )
+    still = sum(o in ("unknown", "error") and old.results.get(k, ("",))[0] in ("unknown", "error") and k[1] not in new.silent | old.silent
+                for k, (o, _, _) in new.results.items())  # fmt: skip
+    if still:
+        yield f"{still:,} result{'s were' if still > 1 else ' was'} not known either time"
     changed = sorted(c for c in old.checks.keys() & new.checks.keys() if _rule(old.checks[c]) != _rule(new.checks[c]))
     if changed:
         yield (

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from fleet_audit.model import HostEvidence, HostName, InternalError, Reach, Record, SourceId, Status
+from fleet_audit.model import HostEvidence, HostName, MachineError, Reach, Record, SourceId, Status
 
 _CACHE_BYTES = 64 << 20
 _BODY_CAP = 64 << 20
@@ -50,7 +50,7 @@ class Objects:
         return name
 
     def get(self, name: str) -> bytes:
-        """The bytes of a hash. Raises `InternalError` if they are lost or damaged."""
+        """The bytes of a hash. Raises `MachineError` if they are lost or damaged."""
         with self._lock:
             if name in self._cache:
                 return self._cache[name]
@@ -58,11 +58,11 @@ class Objects:
         try:
             body = zlib.decompressobj().decompress(path.read_bytes(), _BODY_CAP)
         except OSError as error:
-            raise InternalError(f"{path}: evidence is missing: {error.strerror}") from None
+            raise MachineError(f"{path}: evidence is missing: {error.strerror}") from None
         except zlib.error:
-            raise InternalError(f"{path}: evidence is damaged") from None
+            raise MachineError(f"{path}: evidence is damaged") from None
         if hashlib.sha256(body).hexdigest() != name:
-            raise InternalError(f"{path}: evidence is not what its name says")
+            raise MachineError(f"{path}: evidence is not what its name says")
         with self._lock:
             self._remember(name, body)
         return body

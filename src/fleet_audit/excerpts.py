@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet_audit.evidence import Objects
-from fleet_audit.model import HostName, InternalError, Outcome, Result, SourceId
+from fleet_audit.model import HostName, MachineError, Outcome, Result, SourceId
 from fleet_audit.runs import Run
 
 HEAD = 1500
@@ -62,7 +62,7 @@ def choose(
         if sha256 and sha256 not in heads and left > 0:
             try:
                 heads[sha256] = objects.get(sha256)[:HEAD]
-            except InternalError:  # pruned, or damaged: the report still has its size and hash
+            except MachineError:  # pruned, or damaged: the report still has its size and hash
                 continue
             left -= len(heads[sha256])
     return Excerpts(of, heads)

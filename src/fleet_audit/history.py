@@ -6,9 +6,10 @@ The summaries are a cache beside the runs: one that is missing or damaged is mad
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,8 @@ class Summary(BaseModel):
     """Area -> pass, fail, not known."""
     controls: dict[str, tuple[int, int, int]] = {}
     evidence_of: str
+    run_sha256: str = ""
+    """Of the `run.json` that it was made from: a run that is not that one any more is read again."""
 
     @property
     def expected(self) -> int:
@@ -80,7 +83,8 @@ def summary(report: Report) -> Summary:
         id=report.id, started_at=report.started_at, profile=str(report.inputs.get("profile") or ""), hosts=len(report.hosts),
         answered=len(report.hosts) - len(report.silent), passed=posture.passed, failed=posture.failed, waived=posture.waived,
         unknown=posture.unknown + posture.error, no_answer=posture.no_answer,
-        open_failures={str(s): n for s, n in report.open_failures().items()}, evidence_of=report.evidence_of, **split,
+        open_failures={str(s): n for s, n in report.open_failures().items()}, evidence_of=report.evidence_of,
+        areas=split["areas"], controls=split["controls"],
     )  # fmt: skip
 
 
@@ -89,6 +93,7 @@ def remember(store: Store, report: Report) -> Summary:
     found = summary(report)
     folder = store.folder / FOLDER
     try:
+        found = found.model_copy(update={"run_sha256": _hash(store, report.id)})
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f".{found.id}.new"
         path.write_text(found.model_dump_json() + "\n", encoding="utf-8")
@@ -99,15 +104,22 @@ def remember(store: Store, report: Report) -> Summary:
     return found
 
 
+def _hash(store: Store, name: str) -> str:
+    return hashlib.sha256((store.folder / "runs" / name / "run.json").read_bytes()).hexdigest()
+
+
 def read(store: Store, *, limit: int | None = None) -> History:
     """The summaries of the newest runs, all if no limit is given. What is broken is named and skipped."""
     runs: list[Summary] = []
     skipped: list[tuple[str, str]] = [(name, "it has no run.json") for name in store.broken()]
-    names = store.runs()
-    for name in names[-limit:] if limit else names:
+    for name in reversed(store.runs()):
+        if limit and len(runs) >= limit:
+            break
         try:
-            runs.append(Summary.model_validate_json((store.folder / FOLDER / f"{name}.json").read_bytes()))
-            continue
+            kept = Summary.model_validate_json((store.folder / FOLDER / f"{name}.json").read_bytes())
+            if kept.run_sha256 == _hash(store, name):
+                runs.append(kept)
+                continue
         except (OSError, ValidationError, ValueError):
             pass
         try:
@@ -119,17 +131,34 @@ def read(store: Store, *, limit: int | None = None) -> History:
     return History(tuple(sorted(runs, key=lambda s: (s.started_at, s.id))), tuple(sorted(skipped)))
 
 
+class NothingBefore(FleetAuditError):
+    """A run is the first of its store."""
+
+
 def previous(store: Store, run: Run, told: Callable[[str], None] = lambda why: None) -> Run:
-    """The evaluated run before one, on other evidence. Raises `FleetAuditError` if there is none; `told` hears of broken ones."""
-    for name in reversed([n for n in store.runs() if n < run.file.id]):
+    """The newest evaluation of the newest evidence that is older than a run's own; `told` hears of broken runs.
+
+    Raises `NothingBefore` if there is none. What was read when counts, not what was decided when.
+    """
+    best: Run | None = None
+    same = False
+    for name in store.runs():
         try:
             found = store.find(name)
         except FleetAuditError as error:
             told(str(error))
             continue
-        if found.file.stage == "evaluated" and found.file.evidence_of != run.file.evidence_of:
-            return found
-    raise FleetAuditError(f"run {run.file.id} has no evaluated run before it to compare with; name one")
+        if found.file.stage != "evaluated" or found.file.id == run.file.id:
+            continue
+        same |= found.file.evidence_of == run.file.evidence_of
+        if found.file.evidence_of < run.file.evidence_of and (best is None or found.file.evidence_of >= best.file.evidence_of):
+            best = found
+    if best is not None:
+        return best
+    raise NothingBefore(
+        f"run {run.file.id} has no evaluated run of earlier evidence to compare with; name one"
+        + (", such as one of the same evidence" if same else "")
+    )
 
 
 def outcomes(store: Store, column: Literal["host", "check_id"], value: str, names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -167,13 +196,19 @@ class Age:
     first_run: str
     first_seen: datetime
     runs: int
-    """In how many runs it failed."""
+    """In how many audits it failed; evidence that was decided several times counts once."""
+
+
+def read_at(report: Report) -> datetime:
+    """When the evidence of a run was read, UTC."""
+    return _time(report.evidence_of)
 
 
 def ages(store: Store, report: Report) -> dict[str, Age]:
-    """{fingerprint: age} of the failures of a run, over it and all runs before it that can be read."""
+    """{fingerprint: age} of the failures of a run, over it and the newest evaluation of all evidence before its own."""
     wanted = sorted({f.fingerprint for f in report.findings if f.outcome == "fail"})
-    files = [p for name in store.runs() if name <= report.id and (p := store.folder / "runs" / name / "findings.parquet").is_file()]
+    newest = {s.evidence_of: s.id for s in read(store).runs if s.evidence_of < report.evidence_of}
+    files = [p for name in (*sorted(newest.values()), report.id) if (p := store.folder / "runs" / name / "findings.parquet").is_file()]
     if not wanted or not files:
         return {}
     connection = connect()
@@ -185,7 +220,8 @@ def ages(store: Store, report: Report) -> dict[str, Age]:
         found = _sightings(connection, files)
     finally:
         connection.close()
-    return {name: Age(first, _time(first), count) for name, (first, count) in found.items()}
+    of = {name: evidence for evidence, name in newest.items()} | {report.id: report.evidence_of}
+    return {name: Age(of[first], _time(of[first]), count) for name, (first, count) in found.items()}
 
 
 def _sightings(connection: Any, files: Sequence[Path]) -> dict[str, tuple[str, int]]:
@@ -214,15 +250,19 @@ def _time(run: str) -> datetime:
 # ---------------------------------------------------------------- which runs to keep
 
 
-def keepers(runs: Sequence[str], daily: int, weekly: int, monthly: int) -> set[str]:
-    """The runs to keep: the newest of each of so many days, weeks and months that have one, and the newest of all."""
-    kept: set[str] = set(runs[-1:])
+def keepers(runs: Mapping[str, str], daily: int, weekly: int, monthly: int) -> set[str]:
+    """Of the evaluated runs, each with the run whose evidence it decides, those to keep, and the runs of their evidence.
+
+    Kept is the newest evaluation of the newest evidence of each of so many days, weeks and months that have one, and the newest of all.
+    """
+    audits = {evidence: name for name, evidence in sorted(runs.items())}  # of each evidence its newest evaluation
+    kept: set[str] = {audits[max(audits)], max(runs)} if runs else set()
     for count, form in ((daily, "%Y-%m-%d"), (weekly, "%G-%V"), (monthly, "%Y-%m")):
         periods: dict[str, str] = {}
-        for name in sorted(runs):
-            periods[f"{_time(name):{form}}"] = name
+        for evidence in sorted(audits):
+            periods[f"{_time(evidence):{form}}"] = audits[evidence]
         kept |= {periods[p] for p in sorted(periods, reverse=True)[:count]}
-    return kept
+    return kept | {runs[name] for name in kept}
 
 
 def prune(store: Store, remove: Iterable[str]) -> tuple[int, int]:
@@ -247,8 +287,11 @@ def prune(store: Store, remove: Iterable[str]) -> tuple[int, int]:
         return count, 0
     needed = set()
     for name in store.runs():
-        for evidence in store.find(name).evidence():
-            needed |= {record.sha256 for record in evidence.records if record.sha256}
+        try:
+            for evidence in store.find(name).evidence():
+                needed |= {record.sha256 for record in evidence.records if record.sha256}
+        except FleetAuditError:  # nobody knows what a broken run needs
+            return count, 0
     gone = 0
     for path in (store.folder / "objects").rglob("*"):
         if path.is_file() and len(path.name) == 64 and path.name not in needed:

@@ -36,6 +36,10 @@ class InternalError(Exception):
     """Our own failure: exit status 4."""
 
 
+class MachineError(InternalError):
+    """Trouble of this machine or its disk, which no mend of ours ends: exit status 4 too."""
+
+
 class Status(StrEnum):
     """What became of one source on one host."""
 

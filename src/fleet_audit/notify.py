@@ -149,18 +149,21 @@ def send(message: Message) -> str:
     return f"notify {message.rule.name}: it could not be delivered, {TRIES} times"
 
 
-def told(store: Store) -> dict[str, str]:
-    """{rule: the run that it was last told of}."""
+def told(store: Store) -> dict[str, tuple[str, str]]:
+    """{rule: (the run that it was last told of, the run of its evidence)}."""
     try:
         found = json.loads((store.folder / SENT).read_bytes())
     except (OSError, ValueError):
         return {}
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    pairs = {str(k): v if isinstance(v, list) else [v, v] for k, v in found.items()} if isinstance(found, dict) else {}
+    return {name: (str(v[0]), str(v[1])) for name, v in pairs.items() if len(v) == 2}
 
 
-def remember(store: Store, rules: Iterable[str], run: str) -> None:
+def remember(store: Store, rules: Iterable[str], run: Run) -> None:
     """Note that rules have been told of a run."""
     path = store.folder / f"{SENT}.new"
-    path.write_text(json.dumps({**told(store), **dict.fromkeys(rules, run)}, sort_keys=True) + "\n", "utf-8")
+    path.write_text(
+        json.dumps({**told(store), **dict.fromkeys(rules, (run.file.id, run.file.evidence_of))}, sort_keys=True) + "\n", "utf-8"
+    )
     path.chmod(0o600)
     path.rename(store.folder / SENT)

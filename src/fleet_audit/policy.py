@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fleet_audit import yamlfile
 from fleet_audit.model import DataFolder, FleetAuditError, Severity
@@ -185,6 +185,14 @@ class PolicyFile(BaseModel):
     advisories: AdvisoriesFile = AdvisoriesFile()
     evidence: EvidenceFile = EvidenceFile()
     reference: ReferenceFile = ReferenceFile()
+
+    @field_validator("notify")
+    @classmethod
+    def _names_once(cls, rules: list[NotifyFile]) -> list[NotifyFile]:
+        names = [rule.name for rule in rules]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two rules are called {twice!r}: what one was told would count for both")
+        return rules
 
     @model_validator(mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from fleet_audit import __version__
 from fleet_audit.evidence import Objects, from_json, to_json, write_all
@@ -272,8 +272,10 @@ class Run:
             self.file = RunFile.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise FleetAuditError(f"{path}: the run is broken: it has no run.json") from None
-        except (OSError, ValidationError, ValueError) as error:
-            raise FleetAuditError(f"{path}: the run is broken: {str(error).splitlines()[0]}") from None
+        except OSError as error:
+            raise FleetAuditError(f"{path}: {error.strerror}") from None
+        except ValueError:  # of pydantic too
+            raise FleetAuditError(f"{path}: the run is broken: this is no run.json") from None
         if self.file.schema_version > SCHEMA:
             raise FleetAuditError(f"{path}: made by fleet-audit {self.file.version}, which is newer than this one ({__version__})")
 

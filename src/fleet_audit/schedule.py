@@ -286,6 +286,12 @@ def late(schedule: Schedule, last: datetime | None, now: datetime) -> timedelta 
 
 
 def last_run(store: Store) -> datetime | None:
-    """When the newest run that was sealed began, UTC."""
-    names = store.runs()
-    return datetime.strptime(names[-1].partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) if names else None
+    """When the newest audit that was sealed began, UTC: a run that read hosts and decided; an evaluation alone is none."""
+    for name in reversed(store.runs()):
+        try:
+            file = store.find(name).file
+        except FleetAuditError:
+            continue
+        if file.stage == "evaluated" and file.evidence_of == name:
+            return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return None

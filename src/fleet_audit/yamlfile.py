@@ -47,7 +47,26 @@ class Document:
             return self.error(place, f"unknown field{did_you_mean(str(place[-1]), known)}")
         if first["type"] == "missing":
             return self.error(place, "this field is missing")
-        return self.error(place, first["msg"].removeprefix("Value error, "))
+        return self.error(place, _words(first))
+
+
+_SHOULD = {
+    "model_type": "a mapping of fields", "dict_type": "a mapping", "list_type": "a list, such as [a, b]", "string_type": "a text",
+    "int_type": "a number", "int_parsing": "a number", "bool_type": "true or false", "float_type": "a number",
+}  # fmt: skip
+
+
+def _words(error: Any) -> str:
+    """What is wrong with a value, in words of the file."""
+    given = error.get("input")
+    if (wanted := _SHOULD.get(error["type"])) is not None:
+        hint = " (YAML takes yes, no, on and off for true and false: quote it)" if isinstance(given, bool) and wanted == "a text" else ""
+        return f"must be {wanted}{hint}"
+    if error["type"] in ("too_short", "string_too_short"):
+        return "must not be empty"
+    if error["type"] in ("too_long", "string_too_long"):
+        return f"is longer than {error['ctx']['max_length']:,} allows"
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
 
 
 def load(path: Path, *, until: bytes | None = None) -> Document:

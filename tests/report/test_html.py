@@ -252,8 +252,10 @@ def test_a_result_leads_to_its_bytes_and_a_waiver_to_what_it_accepts(opened: Any
     page.go(f"host/{failing.host}")
     page.page.locator("main details > summary", has_text="evidence").first.click()
     shown = page.page.locator(".bytes").first
+    shown.wait_for()
     assert "denied: " in shown.inner_text() and "9,000 bytes, sha256 5f5f5f5f5f5f5f5f" in shown.inner_text()
     shown.locator("summary").first.click()
+    shown.locator("pre").first.wait_for()
     assert shown.locator("pre").first.inner_text() == "PermitRootLogin yes\nX11Forwarding no"
     assert "The first 1,500 bytes." in shown.inner_text()
     page.go("waivers")
@@ -265,6 +267,7 @@ def test_a_result_leads_to_its_bytes_and_a_waiver_to_what_it_accepts(opened: Any
         and "no host of this name" in rows[1]
     )
     page.page.locator("main details > summary:visible").first.click()
+    page.page.locator(".subjects li").first.wait_for()
     accepted = sum(f.waiver == 0 for f in report.findings)
     assert page.page.locator(".subjects li").count() == accepted == report.waivers[0].accepted
 

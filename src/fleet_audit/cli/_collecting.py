@@ -88,6 +88,19 @@ def _interrupted(store: Store, now: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
+def at_work(store: Store) -> Iterator[None]:
+    """Tells others that a run of the store is in progress; the mark ends with this process, however that ends."""
+    import fcntl
+    import os
+
+    with (store.folder / "running").open("a") as lock:
+        os.chmod(lock.fileno(), 0o600)
+        with contextlib.suppress(BlockingIOError):  # one that wants to be alone is at work: it is seen already
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
+@contextlib.contextmanager
 def alone(store: Store) -> Iterator[None]:
     """No second run of the store meanwhile; the lock ends with this process, however that ends. Raises `FleetAuditError` if there is one."""
     import fcntl

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fleet_audit import report as formats_package
 from fleet_audit.findings import Report
-from fleet_audit.model import FleetAuditError, InternalError
+from fleet_audit.model import FleetAuditError, MachineError
 from fleet_audit.runs import Store
 
 
@@ -23,6 +23,8 @@ def formats(wanted: Sequence[str], output: str | None) -> list[str]:
         if name not in known:
             raise FleetAuditError(f"--format {name!r}: no such format; there are {', '.join(known)}")
     if output is not None:
+        if output.endswith("/") and Path(output).parent.is_dir():
+            Path(output).mkdir(exist_ok=True)
         if len(names) > 1 and (output == "-" or not Path(output).is_dir()):
             raise FleetAuditError("--output: several formats need a folder that exists")
         path = Path(output).resolve()
@@ -66,8 +68,9 @@ def write(report: Report, names: Sequence[str], output: str | None, store: Store
             path.parent.mkdir(mode=0o700, exist_ok=True)
             _write(path, data)
         except OSError as error:
-            raise InternalError(
-                f"{path}: the report cannot be written: {error.strerror}; the run is kept: `fleet-audit report {report.id}` renders it again"
+            raise MachineError(
+                f"{path}: the report cannot be written: {error.strerror}; the run is kept: "
+                f"`fleet-audit report {report.id}` renders it again, and -o names another place"
             ) from None
         paths.append(path)
     return paths
@@ -82,6 +85,8 @@ def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        if path.exists():  # whoever was let to read it is
+            os.fchmod(descriptor, path.stat().st_mode & 0o777)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
         temporary.rename(path)

@@ -173,10 +173,15 @@ def status(store_folder: Path | None, output_format: str) -> int:
 def search(words: tuple[str, ...], store_folder: Path | None, output_format: str) -> int:
     """Find advisories by CVE, id, package or words of their summary; all WORDS must fit."""
     from fleet_audit.advisories.database import as_json, opened
+    from fleet_audit.model import FleetAuditError
     from fleet_audit.report.text import clean
 
     words = tuple(word for text in words for word in text.split())  # a phrase in quotes is its words
-    with opened(_database(store_folder)) as (connection, _):
+    if not words:
+        raise FleetAuditError("a word is needed: a CVE, an id, a package, or one of a summary")
+    with opened(_database(store_folder)) as (connection, manifest):
+        if not manifest.sources:
+            raise FleetAuditError("there are no advisories here yet: `fleet-audit advisories update` or `import` takes them in")
         where = " AND ".join(
             "(lower(a.id) = ? OR len(list_filter(a.cves, lambda c: lower(c) = ?)) > 0 OR contains(lower(a.summary), ?) "
             "OR EXISTS (SELECT 1 FROM adv_ranges AS r WHERE r.advisory = a.id AND r.package = ?))" for _ in words
@@ -185,6 +190,11 @@ def search(words: tuple[str, ...], store_folder: Path | None, output_format: str
             f"SELECT a.id, a.severity, a.published, a.cves, a.summary FROM adv_advisories AS a WHERE {where} "
             f"ORDER BY a.published DESC NULLS LAST, a.id LIMIT {SHOWN + 1}", [w.lower() for w in words for _ in range(4)]
         ).fetchall()  # fmt: skip
+        if not rows and len(words) == 1:  # known as exploited, by a catalogue that describes nothing
+            rows = connection.execute(
+                "SELECT cve, NULL, min(added), [cve], 'known to be exploited; no advisory here describes it' FROM adv_exploited "
+                "WHERE lower(cve) = ? GROUP BY cve", [words[0].lower()]
+            ).fetchall()  # fmt: skip
     if output_format == "json":
         names = ("id", "severity", "published", "cves", "summary")
         click.echo(as_json([dict(zip(names, row, strict=True)) for row in rows[:SHOWN]]))
@@ -220,7 +230,8 @@ def show(name: str, store_folder: Path | None, output_format: str) -> int:
             "ranges": ask("SELECT DISTINCT advisory, ecosystem, release, tier, package, low, high, inclusive, fixed, severity, unparsed "
                           "FROM adv_ranges WHERE advisory = $n OR list_contains(cves, $n) ORDER BY ALL"),
             "livepatches": ask("SELECT DISTINCT notice, release, package, kernel FROM adv_livepatches WHERE cve = $n OR notice = $n ORDER BY ALL"),
-            "exploited": ask("SELECT added, due, ransomware FROM adv_exploited WHERE cve = $n ORDER BY ALL"),
+            "exploited": ask("SELECT min(added) AS added, min(due) AS due, bool_or(ransomware) AS ransomware FROM adv_exploited "
+                             "WHERE cve = $n GROUP BY cve"),
             "scores": ask("SELECT probability, percentile FROM adv_scores WHERE cve = $n ORDER BY ALL"),
         }  # fmt: skip
     if not any(value.values()):

@@ -78,4 +78,4 @@ def _print(found: Any, *, everything: bool) -> None:
         if len(found.facts) > 2 * SHOWN and not everything:
             click.echo(f"  {len(found.facts) - 2 * SHOWN:,} more; --all shows them")
     if not found.changes and not found.facts:
-        click.echo("\nNothing to compare: neither run has a failure, and nothing became unknown")
+        click.echo("\nNothing changed" if found.notes else "\nNothing changed: neither run has a failure, and all is known")

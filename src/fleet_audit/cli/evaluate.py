@@ -59,7 +59,7 @@ def command(run: str, **given: Any) -> int:
         own = bool(re.search("no (check|profile) is named|no such folder of checks", str(error))) and not given["check_folders"]
         hint = f"; if it was one of your own when run {old.file.id} was made, name its folder with --checks" if own else ""
         raise FleetAuditError(f"{error}{hint}") from None
-    moment = _pipeline.moment(given["as_of"]) if given["as_of"] else old.file.as_of
+    moment = _pipeline.moment(given["as_of"]) if given["as_of"] else _read_at(store, old)
     kept_evidence = list(old.evidence())
     began = min((e.started_at for e in kept_evidence if e.transport != "archive"), default=0.0)
     if given["as_of"] and moment.replace(tzinfo=UTC).timestamp() < began - 1:
@@ -86,3 +86,13 @@ def command(run: str, **given: Any) -> int:
     code, why = _verdict.verdict(report, Severity(given["fail_on"]), allowed, known)
     finish(report, paths, code, why, given)
     return code
+
+
+def _read_at(store: Any, old: Any) -> Any:
+    """The time at which ages are measured unless another is given: when the evidence was collected, not when it was last decided."""
+    from fleet_audit.model import FleetAuditError
+
+    try:
+        return store.find(old.file.evidence_of).file.as_of
+    except FleetAuditError:  # that run is gone
+        return old.file.as_of

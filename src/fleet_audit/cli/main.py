@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from fleet_audit import __version__, cli
-from fleet_audit.model import FleetAuditError, InternalError
+from fleet_audit.model import FleetAuditError, InternalError, MachineError
 
 USAGE, INTERNAL, INTERRUPTED = 2, 4, 130
 
@@ -60,6 +61,8 @@ def main() -> None:
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # it was closed: what would be written goes nowhere
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        if isinstance(found := getattr(sys, stream), io.TextIOWrapper):  # a terminal that lacks a character shows a question mark
+            found.reconfigure(errors="replace")
     try:
         code = group.main(prog_name="fleet-audit", standalone_mode=False)
         sys.stdout.flush()
@@ -82,9 +85,11 @@ def main() -> None:
         if os.environ.get("FLEET_AUDIT_DEBUG"):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(
-            f"fleet-audit: {where}{error.strerror or error}; what `run` or `collect` had read is kept, and `--resume` goes on", err=True
-        )
+        kept = "; what was read is kept, and `--resume` goes on" if {"run", "collect"} & set(sys.argv[1:2]) else ""
+        click.echo(f"fleet-audit: {where}{error.strerror or error}{kept}", err=True)
+        sys.exit(INTERNAL)
+    except MachineError as error:
+        click.echo(f"fleet-audit: {error}", err=True)
         sys.exit(INTERNAL)
     except Exception as error:
         if os.environ.get("FLEET_AUDIT_DEBUG"):

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,32 +23,24 @@ def command(run_name: str, policy_file: str | None, failed: str | None, store_fo
 
     Exit status: 0 all that was to be told is told, 3 something could not be delivered.
     """
-    from fleet_audit import diff, history, notify, policy
+    from fleet_audit import notify, policy
     from fleet_audit.cli import _pipeline
-    from fleet_audit.findings import load
     from fleet_audit.model import FleetAuditError
 
     store = _pipeline.open_store(store_folder)
     if failed is not None:
-        rules = policy.find(policy_file, None).notify
-        made = notify.failure(rules, failed)
-        new = None
+        made, new = notify.failure(policy.find(policy_file, None).notify, failed), None
+        done: list[str] = []
     else:
         new = store.find(run_name, stage="evaluated")
         text = str(new.file.inputs.get("policy") or "").encode()
         chosen = policy.find(policy_file, None) if policy_file else policy.parse(text, Path(f"policy of run {new.file.id}"))
-        rules = chosen.notify
-        if not rules:
+        if not chosen.notify:
             raise FleetAuditError("the policy names nobody under `notify`")
-        old = history.previous(store, new, told=lambda why: click.echo(f"skipped: {why}", err=True))
-        ages = history.ages(store, load(new)) if any("overdue" in rule.on for rule in rules) else {}
-        made = notify.messages(rules, diff.compare(old, new, facts=False), old, new, ages)
-    before = {} if dry_run or new is None else notify.told(store)
-    problems, done = [], []
+        made, done = _changes(store, new, chosen.notify)
+    problems = []
     for message in made:
-        if new is not None and before.get(message.rule.name, "") >= new.file.id:
-            click.echo(f"{message.rule.name}: was told of it already")
-        elif dry_run:
+        if dry_run:
             click.echo(f"{message.rule.name}: {message.title}\n{message.body}")
         elif problem := notify.send(message):
             problems.append(problem)
@@ -55,8 +49,42 @@ def command(run_name: str, policy_file: str | None, failed: str | None, store_fo
             click.echo(f"{message.rule.name}: {message.title}")
     if not made:
         click.echo("nothing to tell")
-    if done and new is not None:
-        notify.remember(store, done, new.file.id)
+    if done and new is not None and not dry_run:
+        notify.remember(store, done, new)
     for problem in problems:
         click.echo(problem, err=True)
     return 3 if problems else 0
+
+
+def _changes(store: Any, new: Any, rules: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """(messages, names of the rules that have nothing to be told): each rule hears of all since the run that it was last told of."""
+    from fleet_audit import diff, history, notify
+    from fleet_audit.findings import load
+    from fleet_audit.model import FleetAuditError
+
+    said = notify.told(store)
+    ages = history.ages(store, load(new)) if any("overdue" in rule.on for rule in rules) else {}
+    since: dict[str, list[Any]] = {}
+    runs: dict[str, Any] = {}
+    for rule in rules:
+        last = said.get(rule.name)
+        if last and last[1] >= new.file.evidence_of:
+            click.echo(f"{rule.name}: was told of {'it' if last[1] == new.file.evidence_of else 'newer evidence'} already")
+            continue
+        try:
+            old = store.find(last[0], stage="evaluated") if last else None
+        except FleetAuditError:  # pruned meanwhile
+            old = None
+        try:
+            old = old or history.previous(store, new, told=lambda why: click.echo(f"skipped: {why}", err=True))
+        except history.NothingBefore:
+            click.echo(f"{rule.name}: the first run, with nothing to compare with yet")
+            continue
+        runs[old.file.id] = old
+        since.setdefault(old.file.id, []).append(rule)
+    made = [
+        message for name, mine in since.items()
+        for message in notify.messages(mine, diff.compare(runs[name], new, facts=False), runs[name], new, ages)
+    ]  # fmt: skip
+    heard = {message.rule.name for message in made}
+    return made, [rule.name for mine in since.values() for rule in mine if rule.name not in heard]

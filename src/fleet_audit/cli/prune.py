@@ -21,16 +21,27 @@ from fleet_audit.cli import _options as options
 def command(keep_daily: int, keep_weekly: int, keep_monthly: int, store_folder: Path | None, *, dry_run: bool) -> int:
     """Remove runs, keeping the newest of each day, week and month for so long, and the evidence that only they need.
 
-    The latest run always stays, as do runs in progress and broken ones.
+    Evidence that was decided several times counts once. The newest run, the newest evaluated one and that of the newest
+    evidence always stay, as do runs in progress and broken ones.
     """
     from fleet_audit import history
     from fleet_audit.cli import _pipeline
+    from fleet_audit.model import FleetAuditError
     from fleet_audit.report.text import count
 
     store = _pipeline.open_store(store_folder)
     runs = store.runs()
-    kept = history.keepers(runs, keep_daily, keep_weekly, keep_monthly)
-    kept |= {store.find(name).file.evidence_of for name in kept} & set(runs)
+    evaluated, kept = {}, set(runs[-1:])
+    for name in runs:
+        try:
+            file = store.find(name).file
+        except FleetAuditError as error:
+            click.echo(f"kept as it is broken: {error}", err=True)
+            kept.add(name)
+            continue
+        if file.stage == "evaluated":
+            evaluated[name] = file.evidence_of
+    kept |= history.keepers(evaluated, keep_daily, keep_weekly, keep_monthly)
     doomed = [name for name in runs if name not in kept]
     if dry_run:
         for name in doomed:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 
 import click
@@ -49,7 +51,10 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
         names = [column[0] for column in cursor.description or []]
         rows = cursor.fetchall()
     except DatabaseError as error:
-        raise FleetAuditError(str(error).splitlines()[0]) from None
+        words = re.sub(r"^(?:[A-Z][A-Za-z-]*|INTERRUPT) Error: ", "", str(error).splitlines()[0])
+        if "maximum execution time" in words:
+            words = "it takes longer than 60 s: ask for less"
+        raise FleetAuditError(words) from None
     missing: dict[str, list[str]] = {}
     for host, states in sorted(facts.coverage().items()):
         for table in sorted(parsed.tables & set(tables())):
@@ -59,7 +64,8 @@ def command(statement: str, run_name: str, store_folder: Path | None, output_for
     for table, hosts in missing.items():
         click.echo(f"not whole: {table} on {len(hosts)} of {len(facts.coverage())} hosts, such as {clean(hosts[0], 160)}", err=True)
     if output_format == "json":
-        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1, default=str))
+        finite = [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in rows]
+        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in finite], indent=1, default=str))
     else:
         _table(names, rows)
     return 0

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -56,7 +55,7 @@ def command(inventory: str | None, **given: Any) -> int:
         return 0
     store = _pipeline.open_store(given["store_folder"]).writable()
     known = _verdict.baseline(store, given["baseline"])
-    with _collecting.alone(store) if given["no_overlap"] else contextlib.nullcontext():
+    with _collecting.alone(store) if given["no_overlap"] else _collecting.at_work(store):
         draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
         if given["testinfra"] is not None:
             lines = sitetests.run(given["testinfra"], inventory, plan.hosts, become=given["become"])

@@ -73,7 +73,7 @@ def command(kind: str, run_name: str, store_folder: Path | None, output_format: 
     chosen = _narrowed(report, given)
     rows, note = {"hosts": _hosts, "checks": _checks, "findings": _findings, "actions": _actions}[kind](chosen, given)
     if ages and kind == "findings":
-        rows = _aged(rows, history.ages(store, report), report.as_of)
+        rows = _aged(rows, history.ages(store, report), history.read_at(report))
     if output_format == "json":
         click.echo(json.dumps(rows, indent=1))
         return 0
@@ -186,12 +186,12 @@ def _findings(report: Any, given: dict[str, Any]) -> tuple[list[dict[str, Any]],
     return rows, "; ".join(notes)
 
 
-def _aged(rows: list[dict[str, Any]], found: Any, as_of: Any) -> list[dict[str, Any]]:
+def _aged(rows: list[dict[str, Any]], found: Any, read_at: Any) -> list[dict[str, Any]]:
     """The rows with when each was first seen, the oldest first among those of a severity."""
     aged = []
     for row in rows:
         age = found.get(row["fingerprint"])
-        days = (as_of.replace(tzinfo=None) - age.first_seen.replace(tzinfo=None)).days if age else 0
+        days = (read_at - age.first_seen).days if age else 0
         aged.append({"severity": row["severity"], "days": max(0, days), "runs": age.runs if age else 0,
                      "first_run": age.first_run if age else "", **{k: v for k, v in row.items() if k != "severity"}})  # fmt: skip
     return sorted(aged, key=lambda r: (_SEVERITIES.index(r["severity"]), -r["days"], r["check"], r["host"], r["subject"]))

@@ -41,7 +41,7 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
         name: sorted((h, s.get(name, ("none", "not asked for"))) for h, s in states.items() if s.get(name, ("none", ""))[0] != "complete")
         for name in matching.TABLES
     }  # fmt: skip
-    dark = bool(states) and all(len(hosts) == len(states) for hosts in gaps.values()) and not listed
+    dark = bool(states) and all(len(hosts) == len(states) for hosts in gaps.values()) and all(a.kind == "restart" for a in listed)
     facts.connection.close()
     if output_format == "json":
         click.echo(json.dumps({
@@ -64,7 +64,7 @@ def command(run_name: str, host: str | None, limit: int, store_folder: Path | No
             click.echo(f"     {', '.join(clean(c, 40) for c in worst[:5])}{' ...' if len(worst) > 5 else ''}")
     if len(listed) > limit:
         click.echo(f"     {count(len(listed) - limit, 'further action')}; --limit shows more, --format json all")
-    if not listed and dark:
+    if dark:
         click.echo("nothing could be told of any host: see below", err=True)
     elif not listed:
         click.echo("no known vulnerability is open where it could be told")

@@ -118,7 +118,7 @@ def _actions(report: Report, width: int) -> str:
         rest = report.posture().not_known
         return f"  Nothing to do for what was examined; {count(rest, 'result')} not known" if rest else ""
     total = sum(a.weight for a in actions) or 1
-    room = width - 31
+    room = max(10, width - 31)
     lines = [f"  {'Do next':<{room + 3}} {'hosts':>5} {'closes':>7}  disruption"]
     for rank, action in enumerate(actions[:10], 1):
         closes = share(100 * action.weight / total)

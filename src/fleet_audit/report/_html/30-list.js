@@ -73,7 +73,7 @@ function list(spec) {
     const order = column ? (a, b) => { const x = column.by(a), y = column.by(b); return (x < y ? -sign : x > y ? sign : 0) || spec.order(a, b); } : spec.order;
     rows.sort(order);
     const heads = spec.columns.map((c) => h("th", { scope: "col", class: [c.num ? "num" : "", c.wide ? "wide" : ""].join(" ").trim() || null, "aria-sort": column === c ? (sign < 0 ? "descending" : "ascending") : null },
-      c.by ? h("button", { type: "button", onclick: () => { sort = sort === "-" + c.key ? c.key : sort === c.key ? "" : "-" + c.key; store(true); draw(); } }, c.head) : c.head));
+      c.by ? h("button", { type: "button", onclick: () => { sort = sort === "-" + c.key ? c.key : sort === c.key ? "" : "-" + c.key; store(true); draw(); const again = [...body.querySelectorAll("th button")].find((b) => b.textContent === c.head); if (again) again.focus(); } }, c.head) : c.head));
     const tbody = h("tbody", {});
     const row = (at) => h("tr", { tabindex: -1, "data-row": at }, spec.columns.map((c) => h("td", { class: [c.num ? "num" : "", c.full ? "full" : ""].join(" ").trim() || null, "data-l": c.l }, c.cell(rows[at]))));
     const more = chunked(tbody, row, rows.length, 150, spec.word);
@@ -140,7 +140,7 @@ function hostsView() {
     title: "Hosts", word: "host", total: D.H, none: "No host is in this run.", ordered: "failures by severity, then not known, then name",
     sub: `${count(D.H, "host")}; ${num(D.hosts.filter((x) => x.answered).length)} answered. Critical to low count open failures on the host.`,
     fail: ["has", "fail"], unknown: ["has", "unknown"],
-    command: { kind: "hosts", flags: new Map([["group", ["--group"]], ["has", ["--result", new Map([["fail", "fail"], ["unknown", "unknown"]])]], ["answered", ["--result", new Map([["no", "no-answer"]])]]]) },
+    command: { kind: "hosts", flags: new Map([["group", ["--group"]], ["has", ["--result", new Map([["fail", "fail"]])]], ["answered", ["--result", new Map([["no", "no-answer"]])]]]) },
     text: (i) => { const x = D.hosts[i]; return [x.name, ...x.groups, x.os, x.kernel, x.reach, x.detail].join(" "); },
     order: (a, b) => rank[a] - rank[b],
     dims: [

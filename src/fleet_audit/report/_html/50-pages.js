@@ -89,7 +89,7 @@ function hostView(name) {
   const go = (d) => { const to = order[at + d]; if (to !== undefined) location.hash = "#/host/" + encodeURIComponent(D.hosts[to].name); };
   const codes = [[FAIL, n.failed], [UNKNOWN, n.unknown], [ERROR, n.error], [SILENT, n.noanswer], [PASS, n.passed], [NA, n.na]].filter((p) => p[1] || p[0] <= UNKNOWN && p[0] !== PASS);
   const wanted = (query.get("out") || "").split(",").map((w) => OUTCOMES.indexOf(w)).filter((c) => c >= 0);
-  const chosen = new Set(wanted.length ? wanted : n.noanswer ? [] : n.failed ? [FAIL] : [UNKNOWN]);
+  const chosen = new Set(wanted.length ? wanted : n.noanswer ? [SILENT] : n.failed ? [FAIL] : [UNKNOWN]);
   const tbody = h("tbody", {}), holder = h("div", { class: "card" }), left = h("p", { class: "shown" });
   const rank = new Map([[FAIL, 0], [UNKNOWN, 1], [ERROR, 1], [SILENT, 2], [PASS, 3], [NA, 4]]);
   const chips = codes.map(([code, k]) => ({ code, node: h("button", { type: "button", class: "chip", onclick: () => { if (!chosen.delete(code)) chosen.add(code); store(); draw(); } }, WORDS[code], h("b", {}, num(k))) }));

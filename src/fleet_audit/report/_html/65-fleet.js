@@ -61,7 +61,7 @@ function vulnsView() {
   const make = (i) => {
     const v = list[i];
     return h("tr", { tabindex: -1, "data-row": i }, h("td", { class: "rank" }, i + 1), h("td", { class: "full" }, h("b", {}, told(v.title, 200)), v.exploited ? h("span", { class: "sev critical" }, " ", glyph("critical"), num(v.exploited) + " known to be exploited") : "", h("span", { class: "dim line" }, told(v.reasons, 200)),
-      h("details", {}, h("summary", { class: "small" }, count(v.count, "vulnerability", "vulnerabilities")), lazily(() => [h("p", { class: "mono small" }, v.cves.map(([id, word], k) => [k ? ", " : "", id, h("span", { class: "dim" }, " " + word)]), v.count > v.cves.length ? ` and ${num(v.count - v.cves.length)} more: fleet-audit vulnerabilities --format json` : "")]))),
+      !v.count ? null : h("details", {}, h("summary", { class: "small" }, count(v.count, "vulnerability", "vulnerabilities")), lazily(() => [h("p", { class: "mono small" }, v.cves.map(([id, word], k) => [k ? ", " : "", id, h("span", { class: "dim" }, " " + word)]), v.count > v.cves.length ? ` and ${num(v.count - v.cves.length)} more: fleet-audit vulnerabilities --format json` : "")]))),
       h("td", {}, v.kind), h("td", { class: "num", "data-l": "hosts" }, num(v.hosts.length)), h("td", {}, hostNames(v.hosts, 3)));
   };
   const more = chunked(tbody, make, list.length, 50, "action"), t = table("list stack acts", "What closes vulnerabilities", ["", "Action", "Kind", ">Hosts", "Which"], []);

@@ -10,7 +10,7 @@ function route(first) {
   page = make ? make(state.name) : null;
   $("overview").hidden = Boolean(page); $("view").hidden = !page;
   $("view").replaceChildren(...(page ? page.nodes.flat(9).filter(Boolean) : []));
-  for (const link of $("rail").querySelectorAll("a")) { if (link.dataset.view === (RAIL.get(view) || view)) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current"); }
+  for (const link of $("rail").querySelectorAll("a")) { if (link.dataset.view === (RAIL.get(view) || view)) { link.setAttribute("aria-current", "page"); link.scrollIntoView({ block: "nearest", inline: "center" }); } else link.removeAttribute("aria-current"); }
   document.title = `${page ? page.title : "Overview"} · fleet-audit run ${D.run.id}`;
   if (view === "overview") { if (!heatMap) { heatMap = heat()[0]; if (heatMap) $("heat").append(heatMap); } if (heatMap) heatMap.draw(); }
   if (view !== "search" && document.activeElement !== $("q")) $("q").value = "";
