@@ -304,6 +304,21 @@ def test_filters_and_back(opened: Any) -> None:
 
 
 @browser_only
+def test_back_leads_to_where_one_was_and_a_sorted_head_keeps_the_focus(opened: Any) -> None:
+    page = opened(sample(300, 200))
+    page.go("checks?out=fail")
+    page.page.locator("th button").first.focus()
+    page.page.keyboard.press("Enter")
+    assert page.page.evaluate("document.activeElement.tagName") == "BUTTON"
+    page.page.evaluate("scrollTo(0, 900)")
+    page.page.wait_for_function("history.state && history.state.y > 500")
+    page.page.locator("tr[data-row] a").nth(25).click()
+    page.page.wait_for_url("**#/check/*")
+    page.page.go_back()
+    page.page.wait_for_function("scrollY > 500")
+
+
+@browser_only
 def test_hosts_and_checks_open_by_link_and_by_keyboard(opened: Any) -> None:
     report = sample(30, 40)
     page = opened(report)

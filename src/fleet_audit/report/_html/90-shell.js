@@ -15,8 +15,13 @@ function route(first) {
   if (view === "overview") { if (!heatMap) { heatMap = heat()[0]; if (heatMap) $("heat").append(heatMap); } if (heatMap) heatMap.draw(); }
   if (view !== "search" && document.activeElement !== $("q")) $("q").value = "";
   if (view === "search" && document.activeElement !== $("q")) $("q").value = state.query.get("q") || "";
+  const left = history.state && history.state.y;
+  if (left && document.activeElement !== $("q")) { if (page && page.more && page.more.grow) page.more.grow(history.state.rows); scrollTo(0, left); return; }
   if (!first && document.activeElement !== $("q")) { scrollTo(0, 0); const title = (page ? $("view") : $("overview")).querySelector("h1"); if (title) title.focus({ preventScroll: true }); }
 }
+/** Where one was on a page is kept with its place in the history, so that Back leads there. */
+let keeping = 0;
+addEventListener("scroll", () => { clearTimeout(keeping); keeping = setTimeout(() => { if (D) history.replaceState({ y: scrollY, rows: document.querySelectorAll("main tr[data-row]").length }, "", location.href); }, 120); }, { passive: true });
 const redraw = () => { if (heatMap && !$("overview").hidden) heatMap.draw(); };
 
 $("q").addEventListener("input", () => {
