@@ -311,11 +311,13 @@ def test_back_leads_to_where_one_was_and_a_sorted_head_keeps_the_focus(opened: A
     page.page.keyboard.press("Enter")
     assert page.page.evaluate("document.activeElement.tagName") == "BUTTON"
     page.page.evaluate("scrollTo(0, 900)")
-    page.page.wait_for_function("history.state && history.state.y > 500")
+    page.page.wait_for_timeout(400)
+    assert page.page.evaluate("history.state.y") > 500
     page.page.locator("tr[data-row] a").nth(25).click()
     page.page.wait_for_url("**#/check/*")
     page.page.go_back()
-    page.page.wait_for_function("scrollY > 500")
+    page.page.wait_for_timeout(400)
+    assert page.page.evaluate("scrollY") > 500
 
 
 @browser_only
