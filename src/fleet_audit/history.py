@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,6 +187,26 @@ def _outcomes(connection: Any, column: str, value: str, files: Sequence[Path]) -
             if len(files) == 1
             else [row for half in (files[:middle], files[middle:]) for row in _outcomes(connection, column, value, half)]
         )
+
+
+def missing_since(store: Store, hosts: Collection[str]) -> dict[str, datetime]:
+    """{host: since when it has not answered} over the audits before now; a host that none of them has is left out."""
+    since: dict[str, datetime] = {}
+    todo = set(hosts)
+    for name in reversed(store.runs()):
+        if not todo:
+            break
+        try:
+            file = store.find(name).file
+        except FleetAuditError:
+            continue
+        if file.evidence_of != name:
+            continue
+        for host in sorted(todo & file.hosts.keys()):
+            if file.hosts[host].answered:
+                todo.discard(host)
+            since[host] = _time(name)
+    return since
 
 
 @dataclass(frozen=True)

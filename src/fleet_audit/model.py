@@ -269,6 +269,8 @@ class Roster:
     """Whether a selected host must answer; one that is not named must."""
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Groups of the inventory's hosts that were not selected: fleet checks count them as not compared."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What is to be said of a host beside what it says itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,17 @@ class NotifyFile(BaseModel):
         return self
 
 
+class UnexpectedFile(BaseModel):
+    """Hosts that need not answer, as those under repair: listed, and in no exit status until they are silent for too long."""
+
+    model_config = _STRICT
+    hosts: Annotated[list[str], Field(description="Hosts by name, `*` and `?` allowed")] = []
+    file: Annotated[str | None, Field(description="File with such a name on each line, `#` begins a comment; relative to the policy")] = (
+        None
+    )
+    days: Annotated[int, Field(description="Days without an answer after which they are expected again", ge=1, le=3650, strict=True)] = 30
+
+
 class OwnerFile(BaseModel):
     """Whose hosts these are: a report can be made for each owner."""
 
@@ -182,6 +193,7 @@ class PolicyFile(BaseModel):
     peers: Annotated[list[PeerFile], Field(description="What must be the same on all hosts of a group", max_length=100)] = []
     notify: Annotated[list[NotifyFile], Field(description="Who is told of what changed", max_length=100)] = []
     owners: Annotated[dict[str, OwnerFile], Field(description="Owner -> the hosts that they answer for: `report --owner`")] = {}
+    unexpected: UnexpectedFile = UnexpectedFile()
     advisories: AdvisoriesFile = AdvisoriesFile()
     evidence: EvidenceFile = EvidenceFile()
     reference: ReferenceFile = ReferenceFile()
@@ -227,6 +239,10 @@ class Policy:
     """Days after which what was read of a host is stale."""
     notify: tuple[NotifyFile, ...] = ()
     owners: Mapping[str, OwnerFile] = field(default_factory=dict)
+    unexpected: tuple[str, ...] = ()
+    """Hosts that need not answer: names, and patterns of them."""
+    unexpected_days: int = 30
+    """Days without an answer after which such a host is expected again."""
     reference_days: int = 120
     """Days after which a reference table is too old."""
     path: Path | None = None
@@ -295,6 +311,7 @@ def parse(data: bytes, path: Path) -> Policy:
             PeerFile,
             NotifyFile,
             OwnerFile,
+            UnexpectedFile,
             AdvisoriesFile,
             EvidenceFile,
             ReferenceFile,
@@ -305,9 +322,21 @@ def parse(data: bytes, path: Path) -> Policy:
         file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
         tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
         tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.advisories.maximum_days, file.evidence.maximum_days,
-        tuple(file.notify), file.owners, file.reference.maximum_days, path,
+        tuple(file.notify), file.owners, _unexpected(file.unexpected, path, document), file.unexpected.days, file.reference.maximum_days, path,
         data.decode("utf-8", "replace"), document,
     )  # fmt: skip
+
+
+def _unexpected(given: UnexpectedFile, path: Path, document: yamlfile.Document) -> tuple[str, ...]:
+    """All that need not answer, those of the file too. Raises `FleetAuditError` if that cannot be read."""
+    if given.file is None:
+        return tuple(given.hosts)
+    where = path.parent / given.file
+    try:
+        lines = where.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise document.error(("unexpected", "file"), f"{where}: {getattr(error, 'strerror', None) or 'not a text'}") from None
+    return (*given.hosts, *(name for line in lines if (name := line.partition("#")[0].strip())))
 
 
 def default_path(inventory: str | None) -> Path | None:

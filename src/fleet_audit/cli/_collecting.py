@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from fleet_audit.checkfile import Check
 from fleet_audit.cli import _pipeline
 from fleet_audit.cli._progress import Progress
-from fleet_audit.model import FleetAuditError
+from fleet_audit.model import FleetAuditError, Roster
 from fleet_audit.plan import Plan
 from fleet_audit.policy import Policy
 from fleet_audit.runs import Draft, Store
@@ -113,6 +114,26 @@ def alone(store: Store) -> Iterator[None]:
         except BlockingIOError:
             raise FleetAuditError(f"{store.folder}: another run of this store is in progress, and --no-overlap was given") from None
         yield
+
+
+def roster(store: Store, plan: Plan, policy: Policy, draft: Draft) -> Roster:
+    """Who must answer: not those whom the inventory or the policy excuses, unless they have been silent for longer than it allows."""
+    from datetime import UTC, datetime
+
+    from fleet_audit import history
+    from fleet_audit.pattern import fits
+
+    found = plan.roster
+    excused = {h for h in found.groups if not found.expected.get(h, True) or any(fits(pattern, h) for pattern in policy.unexpected)}
+    silent = {e.host for e in draft.evidence.values() if not e.answered and e.host in excused}
+    since = history.missing_since(store, silent) if silent else {}
+    now = datetime.now(UTC)
+    late = {host: when for host, when in since.items() if (now - when).days >= policy.unexpected_days}
+    notes = {
+        host: f"it need not answer, but has not since {when:%Y-%m-%d}: the policy allows {policy.unexpected_days} days, so it is expected again"
+        for host, when in late.items()
+    }
+    return replace(found, expected={h: h not in excused or h in late for h in found.groups}, notes=notes)
 
 
 def collect(store: Store, plan: Plan, inputs: dict[str, Any], given: dict[str, Any]) -> Draft:

@@ -253,7 +253,7 @@ def seal(draft: Draft, roster: Roster, stage: str, as_of: datetime, **more: Any)
         e.host: {
             "groups": list(roster.groups.get(e.host, ())), "expected": roster.expected.get(e.host, True), "reach": str(e.reach), "detail": e.detail,
             "answered": e.answered, "privileged": e.privileged, "transport": e.transport, "seconds": e.seconds,
-            "costs": dict(e.costs), "notes": list(e.notes),
+            "costs": dict(e.costs), "notes": [*e.notes, *([roster.notes[e.host]] if e.host in roster.notes else [])],
             "read_at": None if e.transport == "archive" else datetime.fromtimestamp(int(e.started_at), UTC).replace(tzinfo=None).isoformat(),
         }
         for e in draft.evidence.values()

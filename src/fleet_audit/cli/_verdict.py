@@ -69,7 +69,8 @@ def baseline(store: Store, name: str | None) -> Baseline | None:
 def verdict(report: Report, fail_on: Severity, allowed: Allowance, known: Baseline | None = None) -> tuple[int, str]:
     """Exit status and why: the first that fits of the design, section 6. What the baseline has fails nothing."""
     severity = {c.id: c.severity for c in report.checks}
-    counted = [r for r in report.results if severity[r.check].rank <= fail_on.rank]
+    optional = {h.name for h in report.hosts if not h.entry.expected}  # listed, and in no exit status
+    counted = [r for r in report.results if severity[r.check].rank <= fail_on.rank and r.host not in optional]
     failures = [r for r in counted if r.outcome is Outcome.FAIL and not r.waived]
     old = 0
     if known is not None:
@@ -83,8 +84,7 @@ def verdict(report: Report, fail_on: Severity, allowed: Allowance, known: Baseli
     more += f", and {number(old)} that run {known.run} had too" if known and old else ""
     if failed:
         return 1, f"{count(failed, 'failure')} at or above --fail-on {fail_on}{more}"
-    optional = {h.name for h in report.hosts if not h.entry.expected and not h.entry.answered}
-    expected = [r for r in counted if r.outcome is not Outcome.NOTAPPLICABLE and r.host not in optional]
+    expected = [r for r in counted if r.outcome is not Outcome.NOTAPPLICABLE]
     unknown = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) or (r.waived and r.undetermined > 0) for r in expected)
     silent = [h.name for h in report.hosts if not h.entry.answered and h.entry.expected]
     unknown = max(unknown, len(silent))
@@ -95,6 +95,7 @@ def verdict(report: Report, fail_on: Severity, allowed: Allowance, known: Baseli
     rest = f"; {number(unknown)} not known are within --max-unknown" if unknown else ""
     lower = sum(r.outcome in (Outcome.UNKNOWN, Outcome.ERROR) for r in report.results if severity[r.check].rank > fail_on.rank)
     rest += f"; {number(lower)} not known below it" if lower else ""
+    rest += f"; {count(len(optional), 'host')} that need not answer left out" if optional else ""
     none = f"no failure but {number(waived)} that waivers accept" if waived else "no failure"
     none += f" but {number(old)} that run {known.run} had too" if known and old else ""
     return 0, f"{none} at or above --fail-on {fail_on}{rest}"

@@ -30,7 +30,7 @@ def command(inventory: str | None, **given: Any) -> int:
     plan = _collecting.plan(inventory, selection.checks, selection.policy, given, everything=given.pop("everything"))
     store = _pipeline.open_store(given["store_folder"]).writable()
     draft = _collecting.collect(store, plan, _collecting.inputs(selection, inventory, plan), given)
-    run = _pipeline.seal(draft, plan.roster, "collected", _pipeline.moment(None))
+    run = _pipeline.seal(draft, _collecting.roster(store, plan, selection.policy, draft), "collected", _pipeline.moment(None))
     answered = sum(h.answered for h in run.file.hosts.values())
     status = 0 if all(h.answered or not h.expected for h in run.file.hosts.values()) else 3
     if given["output_format"] == "json":
