@@ -210,3 +210,26 @@ def test_a_report_says_what_changed_since_a_run_and_of_an_owner_only_that(fleet:
     for name, words in (("Nobody", "no host of theirs"), ("Team Tow", "did you mean")):
         bad = fleet.cli("report", "--owner", name, *store)
         assert bad.returncode == 2 and words in bad.stderr, bad.stderr
+
+
+def test_time_to_fix_is_from_the_first_failure_to_the_first_audit_that_saw_it_hold(fleet: Fleet) -> None:
+    """Four audits, dated by hand: `quick` is fixed at once, `dark` after an audit that could not tell, `lost` is only out of sight."""
+    days = ("20260901T060000Z-0001", "20260903T060000Z-0002", "20260906T060000Z-0003", "20260910T060000Z-0004")
+    states: list[dict[str, str | None]] = [
+        {"quick": BAD, "dark": BAD, "lost": BAD, "good": GOOD, "open": BAD},
+        {"quick": GOOD, "dark": BAD, "lost": BAD, "good": GOOD, "open": BAD},
+        {"quick": GOOD, "dark": None, "lost": None, "good": GOOD, "open": BAD},
+        {"quick": GOOD, "dark": GOOD, "lost": None, "good": GOOD, "open": BAD},
+    ]  # fmt: skip
+    assert fleet.cli("history", "--fixed", "--store", str(fleet.store)).returncode == 2
+    for day, state in zip(days, states, strict=True):
+        fleet.set(**state)
+        fleet.run("-q")
+        newest = max(p for p in (fleet.store / "runs").iterdir() if p.name not in days)
+        (newest / "run.json").write_text((newest / "run.json").read_text().replace(newest.name, day))
+        newest.rename(newest.with_name(day))
+    shutil.rmtree(fleet.store / "history")
+    found = {f["host"]: (f["first_seen"][:10], f["fixed_at"][:10], f["days"]) for f in fleet.ask("history", "--fixed")}
+    assert found == {"quick": ("2026-09-01", "2026-09-03", 2.0), "dark": ("2026-09-01", "2026-09-10", 9.0)}
+    text = fleet.cli("history", "--fixed", "--store", str(fleet.store)).stdout
+    assert "2 fixed   median 5.5 days, longest 9.0" in text and "2026-09-10     9.0 days  dark  os-is-good" in text

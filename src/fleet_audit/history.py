@@ -93,7 +93,7 @@ def remember(store: Store, report: Report) -> Summary:
     found = summary(report)
     folder = store.folder / FOLDER
     try:
-        found = found.model_copy(update={"run_sha256": _hash(store, report.id)})
+        found = found.model_copy(update={"run_sha256": run_hash(store, report.id)})
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f".{found.id}.new"
         path.write_text(found.model_dump_json() + "\n", encoding="utf-8")
@@ -104,7 +104,8 @@ def remember(store: Store, report: Report) -> Summary:
     return found
 
 
-def _hash(store: Store, name: str) -> str:
+def run_hash(store: Store, name: str) -> str:
+    """What binds a summary to its run. Raises `OSError` if there is no `run.json`."""
     return hashlib.sha256((store.folder / "runs" / name / "run.json").read_bytes()).hexdigest()
 
 
@@ -117,7 +118,7 @@ def read(store: Store, *, limit: int | None = None) -> History:
             break
         try:
             kept = Summary.model_validate_json((store.folder / FOLDER / f"{name}.json").read_bytes())
-            if kept.run_sha256 == _hash(store, name):
+            if kept.run_sha256 == run_hash(store, name):
                 runs.append(kept)
                 continue
         except (OSError, ValidationError, ValueError):
@@ -265,6 +266,62 @@ def _sightings(connection: Any, files: Sequence[Path]) -> dict[str, tuple[str, i
 def _time(run: str) -> datetime:
     """The time in a run's id."""
     return datetime.strptime(run.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A failure that was seen to hold again."""
+
+    check: str
+    host: str
+    subject: str
+    first_seen: datetime
+    fixed_at: datetime
+    """When the first audit after its last failure was read that determined its result."""
+
+    @property
+    def days(self) -> float:
+        """How long it was open, as far as the audits tell."""
+        return (self.fixed_at - self.first_seen).total_seconds() / 86400
+
+
+def fixed(store: Store) -> list[Fixed]:
+    """All failures of the store's audits that were seen to hold again, the newest first. What is only lost from sight is none."""
+    newest = {s.evidence_of: s.id for s in read(store).runs}
+    order = sorted(newest)
+    runs = [(n, name) for n, evidence in enumerate(order) if _both(store, name := newest[evidence])]
+    if len(runs) < 2:
+        return []
+    connection = connect()
+    try:
+        connection.execute("CREATE TABLE runs (n BIGINT, run VARCHAR)").fetchall()
+        appender = connection.appender("runs")
+        appender.append_rows(runs)
+        appender.flush()
+
+        def files(kind: str) -> str:
+            paths = ", ".join("'" + str(store.folder / "runs" / name / f"{kind}.parquet").replace("'", "''") + "'" for _, name in runs)
+            return f"read_parquet([{paths}], filename = true)"
+
+        rows = connection.execute(
+            f"""WITH failed AS (SELECT f.check_id, f.host, f.fingerprint, any_value(f.subject) AS subject, min(r.n) AS first, max(r.n) AS last
+                                FROM {files("findings")} AS f JOIN runs AS r ON r.run = split_part(f.filename, '/', -2)
+                                WHERE f.outcome = 'fail' GROUP BY f.check_id, f.host, f.fingerprint),
+                     pair AS (SELECT DISTINCT check_id, host FROM failed WHERE last < (SELECT max(n) FROM runs)),
+                     known AS (SELECT o.check_id, o.host, r.n FROM {files("results")} AS o SEMI JOIN pair USING (check_id, host)
+                               JOIN runs AS r ON r.run = split_part(o.filename, '/', -2) WHERE o.outcome IN ('pass', 'fail'))
+                SELECT f.check_id, f.host, f.subject, f.first, min(k.n) FROM failed AS f JOIN known AS k
+                ON k.check_id = f.check_id AND k.host = f.host AND k.n > f.last GROUP BY ALL ORDER BY 5 DESC, 1, 2, 3"""
+        ).fetchall()
+    except DatabaseError as error:
+        raise FleetAuditError(f"a run of the store cannot be read: {str(error).splitlines()[0]}; `fleet-audit runs` lists them") from None
+    finally:
+        connection.close()
+    return [Fixed(check, host, subject, _time(order[first]), _time(order[seen])) for check, host, subject, first, seen in rows]
+
+
+def _both(store: Store, name: str) -> bool:
+    return all((store.folder / "runs" / name / f"{kind}.parquet").is_file() for kind in ("findings", "results"))
 
 
 # ---------------------------------------------------------------- which runs to keep

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,16 +22,20 @@ _STEPS = "▁▂▃▄▅▆▇█"
 )
 @click.option("--area", metavar="NAME", help="The trend of one area of checks.")
 @click.option("--control", metavar="NAME", help="The trend of one control, such as `nist-800-53 AC-6`.")
+@click.option("--fixed", is_flag=True, help="Instead: what was fixed, and how long it had been open.")
 @options.store
 @options.form
-def command(limit: int, area: str | None, control: str | None, store_folder: Path | None, output_format: str) -> int:
+def command(limit: int, area: str | None, control: str | None, store_folder: Path | None, output_format: str, *, fixed: bool) -> int:
     """Show the evaluated runs, oldest first: who answered, the posture as an interval, what was open, and its trend."""
     from fleet_audit import history
     from fleet_audit.cli import _pipeline
     from fleet_audit.model import FleetAuditError, did_you_mean
     from fleet_audit.report.text import clean, count, share
 
-    found = history.read(_pipeline.open_store(store_folder), limit=limit)
+    store = _pipeline.open_store(store_folder)
+    if fixed:
+        return _fixed(store, output_format)
+    found = history.read(store, limit=limit)
     for name, why in found.skipped:
         click.echo(f"skipped {name}: {clean(why, 200)}", err=True)
     if output_format == "json":
@@ -62,6 +69,35 @@ def command(limit: int, area: str | None, control: str | None, store_folder: Pat
     low = [run.at_least for run in found.runs if run.at_least is not None]
     if len(low) > 1:
         click.echo(f"shown to pass  {_line(low)}  {share(min(low))} to {share(max(low))}")
+    return 0
+
+
+def _fixed(store: Any, output_format: str) -> int:
+    """Time to fix by severity, then what was fixed last."""
+    from fleet_audit import history
+    from fleet_audit.report.text import clean, count
+
+    found = history.fixed(store)
+    severity = {c["id"]: c["severity"] for c in store.find(stage="evaluated").document("checks.json")}
+    if output_format == "json":
+        click.echo(json.dumps([
+            {"check": f.check, "host": f.host, "subject": f.subject, "severity": severity.get(f.check), "first_seen": f.first_seen.isoformat(),
+             "fixed_at": f.fixed_at.isoformat(), "days": round(f.days, 2)} for f in found
+        ], indent=1))  # fmt: skip
+        return 0
+    if not found:
+        click.echo("nothing was seen to be fixed yet")
+        return 0
+    for name in ("critical", "high", "medium", "low", "info"):
+        days = [f.days for f in found if severity.get(f.check) == name]
+        if days:
+            click.echo(f"{name:<9} {len(days):>6,} fixed   median {statistics.median(days):.1f} days, longest {max(days):.1f}")
+    click.echo("")
+    for f in found[:20]:
+        what = f" {clean(f.subject, 60)}" if f.subject else ""
+        click.echo(f"{f.fixed_at:%Y-%m-%d}  {f.days:>6.1f} days  {clean(f.host, 40)}  {f.check}{what}")
+    if len(found) > 20:
+        click.echo(f"{count(len(found) - 20, 'more')}; --format json has all".replace("mores", "more"))
     return 0
 
 
