@@ -14,6 +14,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +139,11 @@ def load(
 
 
 def _ask(request: dict[str, Any], inventory: str) -> dict[str, Any]:
-    """Run the helper; its answer, whose hosts are not yet checked."""
+    """Run the helper; its answer, whose hosts are not yet checked.
+
+    Ansible makes a folder for itself, by default in the home, which a hardened service may not write.
+    """
+    env = {"ANSIBLE_LOCAL_TEMP": tempfile.gettempdir(), **os.environ}
     try:  # -P: no module of the current folder is loaded in place of one of Ansible's
         done = subprocess.run(
             [sys.executable, "-P", str(_HELPER)],
@@ -148,6 +153,7 @@ def _ask(request: dict[str, Any], inventory: str) -> dict[str, Any]:
             errors="replace",
             timeout=TIMEOUT_S,
             check=False,
+            env=env,
         )
     except subprocess.TimeoutExpired:
         raise FleetAuditError(
