@@ -72,6 +72,24 @@ def put(path, content, mode):
     os.rename(new, path)
 
 
+def missing_folders(path):
+    """Folders above a path that are not there, the outermost first."""
+    found, folder = [], os.path.dirname(path)
+    while folder and not os.path.isdir(folder):
+        found.insert(0, folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
+def drop(folders):
+    """Remove folders that were made for a file, the innermost first, unless somebody uses them."""
+    for folder in reversed(folders):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass
+
+
 def run(argv):
     """Exit status and output of a command."""
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -112,6 +130,7 @@ def main():
         old = json.loads(kept)
         if not module.check_mode:
             put(old["path"], old["content"], old["mode"])
+            drop(old.get("made", []))
             if p["reload"]:
                 code, out = run(p["reload"])
                 if code:
@@ -128,8 +147,11 @@ def main():
     if not os.path.isdir(p["saved"]):
         os.makedirs(p["saved"], 0o700)
     mode = os.stat(p["path"]).st_mode & 0o7777 if before is not None else int(p["mode"], 8)
+    made = missing_folders(p["path"])
     if not os.path.exists(note):
-        put(note, json.dumps({"path": p["path"], "content": before, "mode": mode, "reload": p["reload"]}), 0o600)
+        put(note, json.dumps({"path": p["path"], "content": before, "mode": mode, "reload": p["reload"], "made": made}), 0o600)
+    for folder in made:
+        os.mkdir(folder, 0o755)
     for left in (confirmed, os.path.join(p["saved"], "reverted.json")):
         if os.path.exists(left):
             os.unlink(left)
@@ -138,6 +160,7 @@ def main():
         code, out = run(p["validate"])
         if code:
             put(p["path"], before, mode)
+            drop(made)
             module.fail_json(msg="refused by {}, and put back: {}".format(p["validate"][0], out))
     if p["confirm_s"]:  # armed before the service reads it: from here on the node helps itself
         token = "{}-{}".format(time.time(), os.getpid())

@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 module: fleet_sysctl
 short_description: Set kernel settings with a way back
 options:
-  settings: {description: "Key -> value; `*` in a key stands for every interface that is there", type: dict, default: {}}
+  settings: {description: "Key -> value, or `>=N`: at least that; `*` in a key stands for every interface that is there", type: dict, default: {}}
   path: {description: File that sets them at boot, type: path, required: true}
   state: {description: What to do, type: str, choices: [present, restored], default: present}
   saved: {description: Folder in which the state before is kept, type: path, required: true}
@@ -55,6 +55,13 @@ def parsed(text):
     return found
 
 
+def at_least(wanted, paths):
+    """A value; of `>=N` what is there already, if it is as much. Raises ValueError for what is no number."""
+    if not wanted.startswith(">="):
+        return wanted
+    return str(max([int(wanted[2:])] + [int((read(path) or "0").strip() or 0) for path in paths]))
+
+
 def write(path, value):
     """Give the kernel a value."""
     with open(path, "w") as handle:
@@ -86,7 +93,10 @@ def main():
                     write(path, old["values"][path])
             os.unlink(note)
         module.exit_json(changed=True)
-    wanted = {key: str(value) for key, value in p["settings"].items()}
+    try:
+        wanted = {key: at_least(str(value), places(key)) for key, value in p["settings"].items()}
+    except ValueError as error:
+        module.fail_json(msg="a setting is no number: %s" % error)
     differing, missing = {}, []
     for key in sorted(wanted):
         found = places(key)
