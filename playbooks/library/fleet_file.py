@@ -16,6 +16,7 @@ options:
   confirm_s: {description: Seconds after which the state before comes back unless it was confirmed; 0 never, type: int, default: 0}
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -84,10 +85,8 @@ def missing_folders(path):
 def drop(folders):
     """Remove folders that were made for a file, the innermost first, unless somebody uses them."""
     for folder in reversed(folders):
-        try:
+        with contextlib.suppress(OSError):
             os.rmdir(folder)
-        except OSError:
-            pass
 
 
 def run(argv):

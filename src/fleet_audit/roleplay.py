@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_audit import content
-from fleet_audit.model import FleetAuditError
+from fleet_audit.model import FleetAuditError, Secret
 from fleet_audit.remediation import Action
 
 
@@ -30,7 +30,7 @@ class Played:
 
 def play(
     action: Action, hosts: Sequence[str], inventory: str, folder: Path, *, state: str, check: bool, plan: str, become: bool, extra: dict[str, Any],
-    told: Callable[[str], None] = lambda line: None,
+    become_password: Secret | None = None, told: Callable[[str], None] = lambda line: None,
 ) -> Played:  # fmt: skip
     """Run a role. `state` is present, confirmed or restored; with `check` nothing is changed and `diffs` say what would be.
 
@@ -71,9 +71,13 @@ def play(
         "fleet_audit_saved": f"/var/lib/fleet-audit/saved/{plan}",
     }  # fmt: skip
     words = ["--diff", *(["--check"] if check else []), *(["--become"] if become else [])]
+    answers = {}
+    if become_password is not None:  # in answer to Ansible's question alone: in no argument, file or variable
+        words.append("--ask-become-pass")
+        answers = {r"BECOME password.*:\s*?$": become_password.reveal()}
     run = ansible_runner.run(
         private_data_dir=str(folder), playbook=str(books / "remediate.yml"), inventory=inventory if "," in inventory else str(Path(inventory)),
-        limit=",".join(hosts), extravars=variables, envvars=env, cmdline=" ".join(words), quiet=True, event_handler=event,
+        limit=",".join(hosts), extravars=variables, envvars=env, cmdline=" ".join(words), passwords=answers, quiet=True, event_handler=event,
         ident=f"{action.role}-{state}{'-check' if check else ''}-{len(list((folder / 'artifacts').glob('*'))):03d}", suppress_env_files=True,
     )  # fmt: skip
     if not done.ok and not done.failed:

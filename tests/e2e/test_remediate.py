@@ -141,6 +141,28 @@ def test_what_locks_one_out_comes_back_by_itself(site: Site) -> None:
     assert "0-fleet-audit" not in site.lab.exec("node-2", ["ls", "/etc/ssh/sshd_config.d"], timeout=20).stdout
 
 
+def test_a_password_to_become_root_is_asked_for_and_is_nowhere_kept(site: Site) -> None:
+    """As the lab's user `ops`, whose sudo wants one: asked once, for Ansible and for the audits between the batches."""
+    pexpect = pytest.importorskip("pexpect")
+    site.lab.exec("node-3", ["sysctl", "-qw", "net.ipv4.conf.all.send_redirects=1"], timeout=20)
+    site.audit("redirects-not-sent")
+    path = site.folder / "ops.yaml"
+    assert site.cli("remediate", "plan", "--check", "redirects-not-sent", "--host", "node-3", "-o", path).returncode == 0
+    refused = site.cli("remediate", "apply", path, "-u", "ops", "-K", "--yes", input="")
+    assert refused.returncode == 2 and "standard input is no terminal" in refused.stderr
+    argv = site.lab.command([*MAIN, "remediate", "apply", str(path), "-u", "ops", "-K", "--yes", "--store", str(site.store)])
+    child = pexpect.spawn(argv[0], argv[1:], env=cli_environment(), timeout=240, encoding="utf-8", echo=False)
+    child.expect("Password to become root")
+    child.sendline("ops")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0 and "shown to pass" in child.before, child.before
+    assert site.lab.exec("node-3", ["sysctl", "-n", "net.ipv4.conf.all.send_redirects"], timeout=20).stdout == "0\n"
+    folder = site.store / "remediation" / yaml.safe_load(path.read_text())["plan"]
+    kept = [p for p in folder.rglob("*") if p.is_file() and ("_pass=" in (text := p.read_text("utf-8", "replace")) or '"ops"' in text)]
+    assert not kept and not list(folder.rglob("passwords")), kept
+
+
 def test_a_plan_that_is_old_altered_or_of_another_run_is_refused(site: Site) -> None:
     site.audit("ssh-x11-forwarding-off")
     path = site.folder / "old.yaml"

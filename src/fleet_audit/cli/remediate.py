@@ -29,6 +29,7 @@ _reach = options.several(
     click.option("-u", "--user", metavar="NAME", help="Log in as this user."),
     click.option("--private-key", "--key-file", metavar="FILE", help="Log in with this private key."),
     click.option("-b", "--become", is_flag=True, help="Become root on the nodes."),
+    click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password to become root."),
     options.store,
 )
 
@@ -260,11 +261,19 @@ def _begin(plan_file: Path, given: dict[str, Any]) -> Any:
     """The plan, the store, and the folder in which all that is done is kept."""
     from fleet_audit import remediation
     from fleet_audit.cli import _pipeline
-    from fleet_audit.model import FleetAuditError
+    from fleet_audit.model import FleetAuditError, Secret
 
     if not plan_file.is_file():
         raise FleetAuditError(f"{plan_file}: no such plan")
     plan = remediation.load(plan_file)
+    given["become_password"] = None
+    if given["ask_become_pass"]:
+        if not sys.stdin.isatty():
+            raise FleetAuditError(
+                "a password was to be asked for, and standard input is no terminal; give it in the inventory, by Ansible Vault"
+            )
+        given["become"] = True
+        given["become_password"] = Secret(click.prompt("Password to become root", hide_input=True, err=True))
     store = _pipeline.open_store(given["store_folder"]).writable()
     store.folder = store.folder.absolute()
     given["store_folder"] = store.folder
@@ -281,8 +290,8 @@ def _play(
     more = {**extra, **({"ansible_user": given["user"]} if given["user"] else {}),
             **({"ansible_ssh_private_key_file": str(Path(given["private_key"]).absolute())} if given["private_key"] else {})}  # fmt: skip
     return roleplay.play(
-        action, hosts, plan.inventory, folder, state=state, check=check, plan=plan.plan, become=given["become"], extra=more,
-        told=lambda line: click.echo(f"  {line}", err=True),
+        action, hosts, plan.inventory, folder, state=state, check=check, plan=plan.plan, become=given["become"],
+        become_password=given["become_password"], extra=more, told=lambda line: click.echo(f"  {line}", err=True),
     )  # fmt: skip
 
 
@@ -290,7 +299,9 @@ def _audit(plan: Any, hosts: Sequence[str], checks: Sequence[str], given: dict[s
     """Audit some hosts again, as a run of its own. Raises `FleetAuditError` if that could not be done."""
     from fleet_audit.model import FleetAuditError
 
-    argv = [sys.executable, "-m", "fleet_audit", "run", plan.inventory, "-l", ",".join(hosts), "-f", "json", "-o", "-", "-q",
+    out = Path(given["store_folder"]) / "remediation" / plan.plan / "audit.json"
+    out.unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "fleet_audit", "run", plan.inventory, "-l", ",".join(hosts), "-f", "json", "-o", str(out), "-q",
             "--store", str(given["store_folder"]), "--profile", plan.profile]  # fmt: skip
     for check in checks:
         argv += ["--check", check]
@@ -298,10 +309,25 @@ def _audit(plan: Any, hosts: Sequence[str], checks: Sequence[str], given: dict[s
     argv += ["--policy", plan.policy_file] if plan.policy_file and os.path.exists(plan.policy_file) else []
     argv += ["-u", given["user"]] if given["user"] else []
     argv += ["--private-key", given["private_key"]] if given["private_key"] else []
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1, 3):
-        raise FleetAuditError(f"the hosts were changed, and could not be audited again: {done.stderr.strip() or done.returncode}")
-    return json.loads(done.stdout)
+    code, said = _asked(argv, given["become_password"])
+    if code not in (0, 1, 3) or not out.exists():
+        raise FleetAuditError(f"the hosts were changed, and could not be audited again: {said.strip() or code}")
+    return json.loads(out.read_bytes())
+
+
+def _asked(argv: list[str], password: Any) -> tuple[int | None, str]:
+    """(exit status, what it said) of an audit; the password goes to its question, on a terminal that nobody sees."""
+    if password is None:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+    import pexpect  # type: ignore[import-untyped]  # ansible-runner has it
+
+    child = pexpect.spawn(argv[0], [*argv[1:], "-K"], timeout=None, encoding="utf-8", codec_errors="replace", echo=False)
+    child.expect("Password to become root")
+    child.sendline(password.reveal())
+    child.expect(pexpect.EOF)
+    child.close()
+    return child.exitstatus, str(child.before).replace(password.reveal(), "")
 
 
 def _busy(plan: Any, hosts: Sequence[str], store: Any, given: dict[str, Any]) -> dict[str, str]:
