@@ -1,0 +1,120 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: takes rights away from files and folders, and gives them back."""
+
+DOCUMENTATION = r"""
+module: fleet_modes
+short_description: Take rights away from files with a way back
+options:
+  rules:
+    description: "For `paths` (patterns) or, with `homes`, the homes of people: the permission bits to `clear`, and whether root must own them"
+    type: list
+    elements: dict
+    default: []
+  state: {description: What to do, type: str, choices: [present, restored], default: present}
+  saved: {description: Folder in which the rights before are kept, type: path, required: true}
+"""
+
+import contextlib
+import glob
+import json
+import os
+import pwd
+import stat
+
+from ansible.module_utils.basic import AnsibleModule
+
+LEAST_UID = 1000
+
+
+def homes():
+    """The homes of accounts of people that are there; root and services keep theirs as the distribution has it."""
+    found = {p.pw_dir for p in pwd.getpwall() if LEAST_UID <= p.pw_uid < 65534 and p.pw_dir.count("/") > 1}
+    return sorted(path for path in found if os.path.isdir(path) and not os.path.islink(path))
+
+
+@contextlib.contextmanager
+def opened(path):
+    """(descriptor, what it is) of a file or folder that is no link; nobody can put another one in its place meanwhile."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        yield handle, os.fstat(handle)
+    finally:
+        os.close(handle)
+
+
+def differing(rules):
+    """{path: (rights, owner, rights then, owner then)} of what has more rights than a rule allows."""
+    found = {}
+    for rule in rules:
+        clear = int(str(rule.get("clear", "0")), 8)
+        paths = homes() if rule.get("homes") else [p for pattern in rule.get("paths", []) for p in sorted(glob.glob(pattern))]
+        for path in paths:
+            try:
+                now = os.lstat(path)
+            except OSError:
+                continue
+            if not (stat.S_ISREG(now.st_mode) or stat.S_ISDIR(now.st_mode)):
+                continue
+            mode, uid = found[path][2:] if path in found else (stat.S_IMODE(now.st_mode), now.st_uid)
+            wanted, owner = mode & ~clear, 0 if rule.get("owner_root") else uid
+            if (wanted, owner) != (stat.S_IMODE(now.st_mode), now.st_uid):
+                found[path] = (stat.S_IMODE(now.st_mode), now.st_uid, wanted, owner)
+    return found
+
+
+def give(path, mode, uid):
+    """Set rights and owner; a change of the owner comes first, as it takes bits away."""
+    with opened(path) as (handle, now):
+        if now.st_uid != uid:
+            os.fchown(handle, uid, -1)
+        os.fchmod(handle, mode)
+
+
+def main():
+    """Do what the parameters say."""
+    module = AnsibleModule(
+        argument_spec={
+            "rules": {"type": "list", "elements": "dict", "default": []},
+            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
+            "saved": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    note = os.path.join(p["saved"], "state.json")
+    kept = {}
+    if os.path.exists(note):
+        with open(note) as handle:
+            kept = json.load(handle)
+    if p["state"] == "restored":
+        if not module.check_mode and kept:
+            for path in sorted(kept):
+                if os.path.lexists(path) and not os.path.islink(path):
+                    give(path, kept[path][0], kept[path][1])
+            os.unlink(note)
+        module.exit_json(changed=bool(kept))
+    found = differing(p["rules"])
+    lines = [["%s %04o of user %d\n" % (path, mode, uid) for path, (mode, uid) in sorted(some.items())]
+             for some in ({k: v[:2] for k, v in found.items()}, {k: v[2:] for k, v in found.items()})]  # fmt: skip
+    diff = {"before": "".join(lines[0]), "after": "".join(lines[1])}
+    if not found or module.check_mode:
+        module.exit_json(changed=bool(found), diff=diff)
+    if not os.path.isdir(p["saved"]):
+        os.makedirs(p["saved"], 0o700)
+    for path in found:
+        kept.setdefault(path, found[path][:2])
+    with open(note + ".new", "w") as handle:
+        json.dump(kept, handle)
+    os.chmod(note + ".new", 0o600)
+    os.rename(note + ".new", note)
+    for path in sorted(found):
+        try:
+            give(path, *found[path][2:])
+        except OSError as error:
+            module.fail_json(msg="%s: %s; rollback gives back what was changed" % (path, error.strerror))
+    module.exit_json(changed=True, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
