@@ -149,3 +149,13 @@ def test_two_runs_of_a_store_do_not_overlap(fleet_audit: Cli, inventory: Path, c
         assert done.returncode == 2 and "another run of this store is in progress" in done.stderr
         assert fleet_audit("run", inventory, *mine).returncode == 1, "without it, runs may overlap as they could"
     assert fleet_audit("run", inventory, *mine, "--no-overlap").returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "said"), [
+    (["--run-as", "x y", "a,"], "no name of an account"), (["a,", "--", "--fail-on", "bogus"], "after --: Invalid value for '--fail-on'"),
+    (["a,", "--", "--no-such"], "after --: No such option"),
+])  # fmt: skip
+def test_what_run_would_refuse_is_refused_before_it_is_installed(fleet_audit: Cli, tmp_path: Path, words: list[str], said: str) -> None:
+    done = fleet_audit("schedule", "show", "--store", tmp_path, *words)
+    assert done.returncode == 2 and said in done.stderr, done.stderr

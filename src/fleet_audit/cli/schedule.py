@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ _run = options.several(
 
 
 def _schedule(kind: Any, inventory: str, arguments: tuple[str, ...], store_folder: Path, given: dict[str, Any]) -> Any:
+    from fleet_audit.cli.run import command as run
     from fleet_audit.model import FleetAuditError
     from fleet_audit.schedule import Schedule, hour
 
@@ -43,6 +45,12 @@ def _schedule(kind: Any, inventory: str, arguments: tuple[str, ...], store_folde
         raise FleetAuditError("--credential needs systemd; name the key in the inventory or with -- --private-key FILE")
     where = inventory if "," in inventory else str(Path(inventory).absolute())
     words = ["run", where, "--store", str(store_folder), "-q", "--no-overlap", *arguments]
+    try:  # what `run` would refuse every day is refused now
+        run.make_context("run", words[1:])
+    except click.UsageError as error:
+        raise FleetAuditError(f"after --: {error.format_message()}") from None
+    if given["run_as"] and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*[$]?", given["run_as"]):
+        raise FleetAuditError(f"--run-as {given['run_as']!r}: no name of an account")
     keep = ["--keep-daily", str(given["keep_daily"])] if given["keep_daily"] is not None else []
     return Schedule(
         kind=kind, every=given["every"], at=given["at"], spread_minutes=given["spread"], command=words, keep=keep, notify=given["notify"],
