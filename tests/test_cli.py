@@ -225,7 +225,7 @@ def test_this_machine_is_audited_without_an_inventory(fleet_audit: Cli, store: P
 
 def test_report_to_standard_output_is_nothing_but_the_report(fleet_audit: Cli, inventory: Path, checks_dir: Path, store: Path) -> None:
     done = fleet_audit("run", inventory, *_mine(checks_dir, store), "-f", "json", "-o", "-")
-    assert json.loads(done.stdout)["schema_version"] == 3
+    assert json.loads(done.stdout)["schema_version"] == 4
     assert "hosts answered" in done.stderr
 
 
