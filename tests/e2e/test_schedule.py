@@ -135,12 +135,14 @@ def test_the_timer_fires_a_run_that_is_killed_leaves_the_store_whole_and_the_nex
 
     # Killed in the middle.
     before = controller.sh(f"ls {STORE}/runs").split()
+    controller.lab.fault("node", "hang")  # so that it is in the middle when it is killed
     controller.sh("systemctl start --no-block fleet-audit.service")
     controller.until(lambda: ".partial" in controller.sh(f"ls {STORE}/runs"), "no run begins")
     controller.sh("systemctl kill -s KILL fleet-audit.service")
     controller.until(lambda: "failed" in controller.sh("systemctl is-active fleet-audit", code=None), "it still runs")
     assert controller.sh(f"{audit} show hosts --store {STORE} | grep -c node").strip() == "1"
     assert "interrupted" in controller.sh(f"{audit} schedule status --store {STORE}", code=3)
+    controller.lab.clear("node")
     controller.sh("systemctl start fleet-audit.service")
     runs = [name for name in controller.sh(f"ls {STORE}/runs").split() if "." not in name]
     old = [name for name in before if "." not in name]
