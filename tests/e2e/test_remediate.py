@@ -161,6 +161,7 @@ def test_a_password_to_become_root_is_asked_for_and_is_nowhere_kept(site: Site) 
     folder = site.store / "remediation" / yaml.safe_load(path.read_text())["plan"]
     kept = [p for p in folder.rglob("*") if p.is_file() and ("_pass=" in (text := p.read_text("utf-8", "replace")) or '"ops"' in text)]
     assert not kept and not list(folder.rglob("passwords")), kept
+    assert site.cli("remediate", "rollback", path, "-b").returncode == 0, "the other tests find the host as it was"
 
 
 def test_a_plan_that_is_old_altered_or_of_another_run_is_refused(site: Site) -> None:
