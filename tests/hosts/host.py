@@ -39,7 +39,7 @@ class Host:
 
     def start(self, client_key: str, cgroup: str) -> None:
         """Write the seed and start the host; it is ready later."""
-        base = image(self.spec.release)
+        base = image(self.spec.release, self.spec.packages)
         seed = Seed(self.folder / "seed", base)
         self.public_key = write_seed(seed, self.spec, self.address, client_key)
         settings = {
@@ -81,6 +81,21 @@ class Host:
             self.exec(["systemctl", "is-system-running", "--wait"], check=False)
             self.exec(["sh", "/.fleet/mounts", ""])
 
+    def reboot(self) -> None:
+        """Restart a booted host, and return when it takes logins again; what it wrote on its disk stays, its fakes go."""
+        before, self._leader = self.leader, 0
+        _run(["nsenter", "-t", str(before), "-m", "-u", "-i", "-n", "-p", "--", "systemctl", "reboot"], False, None, 60, ENVIRONMENT)
+        for _ in range(600):
+            time.sleep(0.1)
+            try:
+                if self.leader != before and self.exec(["systemctl", "is-active", "--quiet", "ssh"], check=False).returncode == 0:
+                    return
+            except LabError:
+                pass
+            if self._leader == before:
+                self._leader = 0
+        raise LabError(f"{self.name} did not come back: {self.log_path.read_text(errors='replace')[-2000:]}")
+
     def allow_only(self, source: str) -> None:
         """Drop what comes to port 22 from anywhere but ``source``."""
         rules = f"tcp dport 22 meta nfproto ipv6 drop; tcp dport 22 ip saddr != {source} drop;"
@@ -89,7 +104,7 @@ class Host:
 
     @property
     def _outer(self) -> int:
-        """The process that waits outside the host's process namespace: unshare or systemd-nspawn."""
+        """The process that waits outside the host's process namespace: unshare, or the shell that starts systemd-nspawn."""
         found = children(self._process.pid) if self._process else []
         if not found:
             raise LabError(f"{self.name} is not running: {self.log_path.read_text(errors='replace')[-2000:]}")
@@ -99,7 +114,8 @@ class Host:
     def leader(self) -> int:
         """The host's process 1, as this machine numbers it."""
         if not self._leader:
-            for pid in children(self._outer):
+            below = children(self._outer)
+            for pid in [*below, *(child for parent in below for child in children(parent))]:
                 if _innermost_pid(pid) == 1:
                     self._leader = pid
         if not self._leader:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Base root file systems, one per Debian release, built once with mmdebstrap and cached.
+"""Base root file systems, one per Debian release and set of further packages, built once with mmdebstrap and cached.
 
 The cache lies in ``$FLEET_LAB_CACHE`` (default ``/var/cache/fleet-audit-lab``). An image's folder name holds
 a hash of its recipe, so a changed recipe builds a new one. A build happens in a temporary folder beside its
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,6 +51,13 @@ printf '[Unit]\nStartLimitIntervalSec=0\n' > /etc/systemd/system/ssh.service.d/f
 printf '[Journal]\nRateLimitIntervalSec=0\n' > /etc/systemd/journald.conf.d/fleet.conf
 """
 
+# The services that further packages bring are there, and begin when a test begins them.
+QUIET = r"""
+for unit in $(cd /etc/systemd/system && find . -path '*.wants/*' -newer /tmp/setup.sh -name '*.*' | sed 's|.*/||' | sort -u); do
+  case $unit in ssh.*|dbus.*|systemd-*|getty*|remote-fs*) ;; *) systemctl disable --quiet "$unit" ;; esac
+done
+"""
+
 # mmdebstrap's and apt's words for a mirror that cannot be reached or has the release no longer.
 NOT_THERE = (
     "does not have a release file",
@@ -73,14 +80,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLEET_LAB_CACHE") or "/var/cache/fleet-audit-lab")
 
 
-def build_command(release: str, setup: Path, root: Path) -> list[str]:
+def build_command(release: str, setup: Path, root: Path, packages: Sequence[str] = ()) -> list[str]:
     """Return the mmdebstrap command that makes ``root``: the recipe."""
     excluded = ("doc", "man", "locale")
     return [
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
-        f"--include={PACKAGES}",
+        f"--include={','.join([PACKAGES, *packages])}",
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Check-Valid-Until "false"',
         '--aptopt=Acquire::Retries "3"',
@@ -93,17 +100,22 @@ def build_command(release: str, setup: Path, root: Path) -> list[str]:
     ]
 
 
-def recipe_hash(release: str) -> str:
+def setup_script(packages: Sequence[str]) -> str:
+    """What is run in the new root."""
+    return SETUP + QUIET if packages else SETUP
+
+
+def recipe_hash(release: str, packages: Sequence[str] = ()) -> str:
     """Name the recipe: any change to the command or to the setup script changes it."""
-    command = build_command(release, Path("setup.sh"), Path("root"))
-    return hashlib.sha256("\0".join([*command, SETUP]).encode()).hexdigest()[:16]
+    command = build_command(release, Path("setup.sh"), Path("root"), packages)
+    return hashlib.sha256("\0".join([*command, setup_script(packages)]).encode()).hexdigest()[:16]
 
 
-def image(release: str) -> Path:
-    """Return the root file system of ``release``, building it first where the cache lacks it."""
+def image(release: str, packages: Sequence[str] = ()) -> Path:
+    """Return the root file system of ``release`` with these further packages, building it first where the cache lacks it."""
     if release not in RELEASES:
         raise ValueError(f"no such release: {release}; there are {', '.join(RELEASES)}")
-    folder = cache_folder() / f"{release}-{recipe_hash(release)}"
+    folder = cache_folder() / f"{release}-{recipe_hash(release, packages)}"
     if folder.is_dir():
         return folder
     if shutil.which("mmdebstrap") is None:
@@ -111,7 +123,7 @@ def image(release: str) -> Path:
     cache_folder().mkdir(parents=True, exist_ok=True)
     with _locked(cache_folder() / f"{release}.lock"):
         if not folder.is_dir():
-            _build(release, folder)
+            _build(release, folder, packages)
     return folder
 
 
@@ -122,14 +134,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(release: str, folder: Path) -> None:
+def _build(release: str, folder: Path, packages: Sequence[str]) -> None:
     """Build beside ``folder`` and rename; images of older recipes stay, they may be in use."""
     started = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix=f".{release}-", dir=folder.parent))
     try:
         setup = work / "setup.sh"
-        setup.write_text(SETUP)
-        done = subprocess.run(build_command(release, setup, work / "root"), text=True, capture_output=True)
+        setup.write_text(setup_script(packages))
+        done = subprocess.run(build_command(release, setup, work / "root", packages), text=True, capture_output=True)
         if done.returncode:
             raise _failure(release, done.stderr)
         (work / "root").chmod(0o755)

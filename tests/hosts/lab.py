@@ -75,8 +75,8 @@ class Lab:
             raise LabError("the lab is up already")
         check_specs(specs)
         check_machine()
-        for release in sorted({spec.release for spec in specs}):
-            image(release)
+        for release, packages in sorted({(spec.release, spec.packages) for spec in specs}):
+            image(release, packages)
         try:
             self._start(specs)
         except BaseException:
@@ -146,6 +146,10 @@ class Lab:
     def clear(self, host: str) -> None:
         """Take all faults of a host away."""
         self._faults[self._host(host).name].clear()
+
+    def reboot(self, host: str) -> None:
+        """Restart a booted host, and return when its sshd runs again."""
+        self._host(host).reboot()
 
     def exec(
         self,

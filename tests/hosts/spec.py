@@ -25,6 +25,7 @@ class HostSpec:
     ``sysctl``: ``net.*`` settings, the only ones that belong to a network namespace.
     ``disk``: how much the host can write, as tmpfs takes it.
     ``behind``: the name of the only host from which port 22 of this one can be reached.
+    ``packages``: Debian packages beside those of every host; their services begin when a test begins them.
     ``python``: False removes the interpreter.
     """
 
@@ -40,6 +41,7 @@ class HostSpec:
     behind: str | None = None
     in_inventory: bool = True
     python: bool = True
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what the lab cannot give, before anything is started."""

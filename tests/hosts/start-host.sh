@@ -30,9 +30,15 @@ if [ "$KIND" = boot ]; then
     mkdir -p "/sys/fs/cgroup/$CGROUP"
     echo $$ > "/sys/fs/cgroup/$CGROUP/cgroup.procs"
     mount -t tmpfs -o mode=755 tmpfs /run
-    exec systemd-nspawn --quiet --register=no --keep-unit --boot -D "$D/root" \
-        --machine="$NAME" --hostname="$NAME" --network-namespace-path=/proc/self/ns/net --capability=CAP_NET_ADMIN \
-        --resolv-conf=off --timezone=off --link-journal=no --console=pipe
+    # Status 133 is a host that restarts itself.
+    status=133
+    while [ $status = 133 ]; do
+        status=0
+        systemd-nspawn --quiet --register=no --keep-unit --boot -D "$D/root" \
+            --machine="$NAME" --hostname="$NAME" --network-namespace-path=/proc/self/ns/net --capability=CAP_NET_ADMIN \
+            --resolv-conf=off --timezone=off --link-journal=no --console=pipe || status=$?
+    done
+    exit $status
 fi
 
 hostname "$NAME"
