@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from fleet_audit import checks
+import yaml
+
+from fleet_audit import checks, remediation
 from fleet_audit.checkfile import Check, CheckFile
 from fleet_audit.checks import Library
 from fleet_audit.facts import tables
-from fleet_audit.model import Severity
+from fleet_audit.model import CheckId, Severity
 from fleet_audit.policy import PolicyFile
 from fleet_audit.report.schema import SCHEMA
 
@@ -37,6 +39,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "profiles.md", _profiles(library)
     yield "reference-tables.md", _references(library)
     yield "coverage.md", _coverage(library)
+    yield "roles.md", _roles(library)
     yield "policy.schema.json", json.dumps(PolicyFile.model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 
@@ -148,6 +151,36 @@ def _references(library: Library) -> str:
         out += ["", f"| {' | '.join(table.columns[i].name for i in shown)} |", f"|{'---|' * len(shown)}"]
         out += [f"| {' | '.join(_value(row[i]) for i in shown)} |" for row in table.rows]
         out.append("")
+    return "\n".join(out)
+
+
+def _roles(library: Library) -> str:
+    roles = remediation.roles()
+    wanted = {c.file.remediation.role for c in library.checks.values() if c.file.remediation}
+    covered = sum(len(role.file.checks) for role in roles.values())
+    out = [
+        NOTE, "# Roles\n",
+        f"What `fleet-audit remediate` changes: {len(roles)} roles over {covered} checks. Grade `behaviour`: tried on booted Debian hosts, with the "
+        "services themselves. `parser`: what it writes is accepted by the tool that reads it. `dry`: tried with players of what it changes, and "
+        "planned with `--experimental` alone. The policy gives variables under `remediation: vars`.\n",
+        "| role | grade | disruption | checks |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for name, role in roles.items():
+        disruptions = {library.checks[CheckId(c)].file.remediation.disruption for c in role.file.checks}  # type: ignore[union-attr]
+        most = max(disruptions, key=remediation.DISRUPTIONS.index)
+        confirmed = ", confirmed" if role.file.confirm else ""
+        out.append(f"| [{name}](#{name}) | {role.file.grade} | {most}{confirmed} | {len(role.file.checks)} |")
+    for name, role in roles.items():
+        spec = yaml.safe_load((role.path / "meta/argument_specs.yml").read_text("utf-8"))["argument_specs"]["main"]
+        out += ["", f"## {name}\n", f"{_flat(spec['description'])}\n", f"Saves: {role.file.saves}\n"]
+        out += ["Checks: " + ", ".join(f"[{c}](checks/{c}.md)" for c in role.file.checks)]
+        if role.variables:
+            out += ["", "| variable | default | meaning |", "|---|---|---|"]
+            for variable in sorted(role.variables):
+                option = spec["options"][variable]
+                default = json.dumps(option["default"]) if "default" in option else ""
+                out.append(f"| {variable} | {_cell(f'`{default}`' if default else '')} | {_cell(option['description'])} |")
+    out += ["", f"Checks name roles that are not there yet, and a plan says so: {', '.join(sorted(wanted - set(roles)))}.", ""]
     return "\n".join(out)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet_audit import remediation
+from fleet_audit import policy, remediation
 from fleet_audit.facts import tables
 from fleet_audit.findings import Report
 from fleet_audit.model import CheckId, FleetAuditError, HostName, Outcome, Result, Severity
@@ -91,6 +91,22 @@ def test_no_text_of_a_node_is_in_a_plan_and_its_file_is_read_back(tmp_path: Path
     assert remediation.load(path) == found
 
 
+def test_the_policy_gives_variables_and_another_checks_parameter_can_be_one(tmp_path: Path) -> None:
+    outcomes = {(c, "a"): Outcome.FAIL for c in ("firewall-input-default-deny", "redirects-not-sent")}
+    outcomes["listeners-allowed", "a"] = Outcome.PASS
+    site = policy.parse(b"remediation: {vars: {firewall_trusted_networks: [10.0.0.0/8], sysctl_rp_filter: 1}}", Path("p.yaml"))
+    given = report(outcomes)
+    views = tuple(dataclasses.replace(c, params={"allowed": ["22/tcp"]}) if c.id == "listeners-allowed" else c for c in given.checks)
+    run = FakeRun(tmp_path, described(*sorted({c for c, _ in outcomes})))
+    found = remediation.make(run, dataclasses.replace(given, checks=views), most="drain", policy=site)  # type: ignore[arg-type]
+    assert {a.role: a.variables for a in found.actions} == {
+        "firewall": {"firewall_allowed": ["22/tcp"], "firewall_trusted_networks": ["10.0.0.0/8"]}, "sysctl": {"sysctl_rp_filter": 1},
+    }  # fmt: skip
+    wrong = policy.parse(b"remediation:\n  vars: {sysctl_rp_filtr: 1}\n", Path("p.yaml"))
+    with pytest.raises(FleetAuditError, match=r"p.yaml:2.*no role has a variable 'sysctl_rp_filtr'.*sysctl_rp_filter"):
+        remediation.make(run, given, policy=wrong)  # type: ignore[arg-type]
+
+
 def test_waived_failures_and_records_are_left(tmp_path: Path) -> None:
     outcomes = {("redirects-not-sent", "a"): Outcome.FAIL, ("redirects-not-sent", "b"): Outcome.FAIL}
     given = report(outcomes)
@@ -127,16 +143,15 @@ def test_a_role_covers_what_it_says(name: str) -> None:
     """Its checks name it, its tables are what they read, and every variable that they hand over is one of its own."""
     role = remediation.roles()[name]
     spec = yaml.safe_load((role.path / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-    variables = yaml.safe_load((role.path / "vars/main.yml").read_text())
-    known = set(spec) | set(variables.get("ssh_keywords", {}))
     for id_ in role.file.checks:
         file = library().checks[CheckId(id_)].file
         assert file.remediation is not None and file.remediation.role == name, id_
-        assert set(file.remediation.vars) <= known, id_
+        assert set(file.remediation.vars) <= role.variables, id_
         assert library().checks[CheckId(id_)].tables & set(role.file.tables), id_
     assert set(role.file.tables) <= set(tables())
     assert (role.path / "tasks/main.yml").is_file() and spec["fleet_audit_state"]["choices"] == ["present", "confirmed", "restored"]
     if name == "sysctl":
+        variables = yaml.safe_load((role.path / "vars/main.yml").read_text())
         assert set(variables["sysctl_of_check"]) == set(role.file.checks)
 
 

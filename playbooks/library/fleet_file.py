@@ -1,183 +1,225 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: a file that is saved before it is changed, validated in its place, and put back by itself unless confirmed."""
+"""Ansible module: files that are saved before they are changed, validated in their place, and put back by themselves unless confirmed."""
 
 DOCUMENTATION = r"""
 module: fleet_file
-short_description: Write a file with a way back
+short_description: Write or edit files with a way back
 options:
-  path: {description: The file, type: path, required: true}
-  content: {description: What it shall hold; needed for present, type: str}
-  mode: {description: Its permission bits, type: str, default: "0644"}
+  path: {description: A file that is ours alone, type: path}
+  content: {description: What it shall hold, type: str}
+  paths: {description: Files of others that are edited (patterns); those that are not there are left so unless `create`, type: list, elements: str}
+  edits:
+    description: >
+      What is changed in them, in this order. C(keys) (a setting -> its value, or null to take it out; with C(equals), what stands between
+      them, and C(section)), C(json) (members to merge, null takes one out), C(drop) (lines that this pattern finds go),
+      C(replace) and C(by) (in each line), C(line) (is there, at the end)
+    type: list
+    elements: dict
+    default: []
+  create: {description: Whether files that are not there are made, type: bool, default: false}
+  also: {description: Further files that `reload` changes (patterns): saved and put back with the rest, type: list, elements: str, default: []}
+  mode: {description: Permission bits of a new file, type: str, default: "0644"}
   state: {description: What to do, type: str, choices: [present, confirmed, restored], default: present}
   saved: {description: Folder in which the state before is kept, type: path, required: true}
-  validate: {description: Command that must end with 0 once the file is in place, type: list, elements: str, default: []}
-  reload: {description: Command that makes the service read it, type: list, elements: str, default: []}
+  validate: {description: Command that must end with 0 once the files are in place, type: list, elements: str, default: []}
+  reload: {description: Command that makes the service read them, type: list, elements: str, default: []}
+  back: {description: Command that makes the service read the state before; by default `reload`, type: list, elements: str}
   confirm_s: {description: Seconds after which the state before comes back unless it was confirmed; 0 never, type: int, default: 0}
 """
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
-import time
+import re
 
+from ansible.module_utils import fleet_saved
 from ansible.module_utils.basic import AnsibleModule
 
-WAIT = r"""
-import json, os, subprocess, sys, time
-saved, seconds, token = sys.argv[1], float(sys.argv[2]), sys.argv[3]
-time.sleep(seconds)
-note = os.path.join(saved, "state.json")
-with open(os.path.join(saved, "armed")) as handle:
-    if handle.read() != token:
-        sys.exit(0)  # a later change has its own watch
-if os.path.exists(os.path.join(saved, "confirmed")) or not os.path.exists(note):
-    sys.exit(0)
-with open(note) as handle:
-    before = json.load(handle)
-if before["content"] is None:
-    if os.path.exists(before["path"]):
-        os.unlink(before["path"])
-else:
-    with open(before["path"] + ".fleet", "w") as handle:
-        handle.write(before["content"])
-    os.chmod(before["path"] + ".fleet", before["mode"])
-    os.rename(before["path"] + ".fleet", before["path"])
-if before["reload"]:
-    subprocess.call(before["reload"])
-os.rename(note, os.path.join(saved, "reverted.json"))
-"""
+
+def with_keys(text, edit):
+    """Settings of a file of `KEY = value` lines; the first line of a key is replaced, its others go.
+
+    With `continued`, lines that are indented below a key are part of its value.
+    """
+    equals, section = str(edit.get("equals", "=")), edit.get("section")
+    lines = text.splitlines()
+    begin, end = 0, len(lines)
+    if section is not None:
+        headers = [n for n, line in enumerate(lines) if line.lstrip().startswith("[")]
+        at = [n for n in headers if lines[n].strip() == "[%s]" % section] if section else [-1]
+        if not at:
+            new = ["%s%s%s" % (key, equals, value) for key, value in edit["keys"].items() if value is not None]
+            return "\n".join([*lines, "", "[%s]" % section, *new]) + "\n" if new else text
+        begin = at[0] + 1
+        end = next((n for n in headers if n >= begin), len(lines))
+    part = lines[begin:end]
+    for key, value in edit["keys"].items():
+        found = re.compile(("" if equals.strip() == ":" else r"\s*") + re.escape(key) + r"(\s*[=:]|\s+|$)", re.IGNORECASE)
+        line = None if value is None else "%s%s%s" % (key, equals, value)
+        kept, within = [], False
+        for old in part:
+            within = bool(found.match(old)) or (within and edit.get("continued") and old[:1].isspace() and old.strip() != "")
+            if within and found.match(old) and line is not None:
+                kept.append(line)
+                line = None
+            elif not within:
+                kept.append(old)
+        if line is not None:
+            last = max([n for n, old in enumerate(kept) if old.strip()] or [-1])
+            kept.insert(last + 1, line)
+        part = kept
+    return "".join(line + "\n" for line in lines[:begin] + part + lines[end:])
 
 
-def read(path):
-    """The text of a file, None if it cannot be read."""
-    try:
-        with open(path) as handle:
-            return handle.read()
-    except OSError:
-        return None
-
-
-def put(path, content, mode):
-    """Replace a file whole; without content remove it."""
-    if content is None:
-        if os.path.exists(path):
-            os.unlink(path)
-        return
-    new = path + ".fleet"
-    with open(new, "w") as handle:
-        handle.write(content)
-    os.chmod(new, mode)
-    os.rename(new, path)
-
-
-def missing_folders(path):
-    """Folders above a path that are not there, the outermost first."""
-    found, folder = [], os.path.dirname(path)
-    while folder and not os.path.isdir(folder):
-        found.insert(0, folder)
-        folder = os.path.dirname(folder)
+def merged(value, change):
+    """A JSON object with members changed; null takes one out."""
+    found = dict(value) if isinstance(value, dict) else {}
+    for key, new in change.items():
+        if new is None:
+            found.pop(key, None)
+        elif isinstance(new, dict):
+            found[key] = merged(found.get(key), new)
+        else:
+            found[key] = new
     return found
 
 
-def drop(folders):
-    """Remove folders that were made for a file, the innermost first, unless somebody uses them."""
-    for folder in reversed(folders):
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
+def edited(text, edits):
+    """What a file shall hold. Raises ValueError for a file that is not of the form that an edit needs."""
+    for edit in edits:
+        if "keys" in edit:
+            text = with_keys(text, edit)
+        elif "json" in edit:
+            before = json.loads(text) if text.strip() else {}
+            if not isinstance(before, dict):
+                raise ValueError("it holds no JSON object")
+            after = merged(before, edit["json"])
+            indent = re.search(r"^( +|\t)\"", text, re.MULTILINE)
+            text = text if after == before else json.dumps(after, indent=len(indent.group(1)) if indent else 2) + "\n"
+        elif "drop" in edit:
+            text = "".join(line for line in text.splitlines(True) if not re.search(edit["drop"], line))
+        elif "replace" in edit:
+            text = "".join(re.sub(edit["replace"], edit.get("by", ""), line) for line in text.splitlines(True))
+        elif edit["line"] not in text.splitlines():
+            text = text + ("" if text.endswith("\n") or not text else "\n") + edit["line"] + "\n"
+    return text
 
 
-def run(argv):
-    """Exit status and output of a command."""
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    out = process.communicate()[0].decode("utf-8", "replace")
-    return process.returncode, out.strip()
+def restore(module, p):
+    """Put the state before back."""
+    old = fleet_saved.load(p["saved"])
+    if old is None:
+        fleet_saved.drop(p["saved"])
+        module.exit_json(changed=False, msg="nothing was saved here")
+    foreign = [path for path, wrote in sorted(old["wrote"].items()) if fleet_saved.digest(path) not in (wrote, old["before"].get(path))]
+    if foreign:
+        module.fail_json(
+            msg="%s was changed by others since: nothing was put back; what was there before is in %s/state.json" % (foreign[0], p["saved"])
+        )
+    diff = [
+        fleet_saved.shown(path, fleet_saved.read(path), was["content"], whole=path in old["whole"])
+        for path, was in sorted(old["files"].items())
+    ]
+    if not module.check_mode:
+        for path, was in sorted(old["files"].items()):
+            fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
+        fleet_saved.drop_folders(old["made"])
+        back = old["back"] if p["back"] is None and not p["reload"] else p["back"] if p["back"] is not None else p["reload"]
+        if back:
+            code, out = fleet_saved.run(back)
+            if code:
+                module.fail_json(msg="restored, but the service did not read it: " + out)
+        fleet_saved.drop(p["saved"])
+    module.exit_json(changed=True, diff=diff)
 
 
 def main():
     """Do what the parameters say."""
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "required": True},
+            "path": {"type": "path"},
             "content": {"type": "str"},
+            "paths": {"type": "list", "elements": "str", "default": []},
+            "edits": {"type": "list", "elements": "dict", "default": []},
+            "create": {"type": "bool", "default": False},
+            "also": {"type": "list", "elements": "str", "default": []},
             "mode": {"type": "str", "default": "0644"},
             "state": {"type": "str", "choices": ["present", "confirmed", "restored"], "default": "present"},
             "saved": {"type": "path", "required": True},
             "validate": {"type": "list", "elements": "str", "default": []},
             "reload": {"type": "list", "elements": "str", "default": []},
+            "back": {"type": "list", "elements": "str"},
             "confirm_s": {"type": "int", "default": 0},
         },
-        required_if=[("state", "present", ["content"])],
+        required_one_of=[("path", "paths")],
+        required_together=[("path", "content")],
         supports_check_mode=True,
     )
     p = module.params
-    note, confirmed = os.path.join(p["saved"], "state.json"), os.path.join(p["saved"], "confirmed")
+    saved = p["saved"]
     if p["state"] == "confirmed":
-        if os.path.exists(os.path.join(p["saved"], "reverted.json")):
+        if fleet_saved.reverted(saved):
             module.fail_json(msg="it was not confirmed in time, and the state before is back")
-        changed = os.path.exists(note) and not os.path.exists(confirmed)
+        changed = fleet_saved.load(saved) is not None and not fleet_saved.confirmed(saved)
         if changed and not module.check_mode:
-            open(confirmed, "w").close()
+            fleet_saved.confirm(saved)
         module.exit_json(changed=changed)
-    before = read(p["path"])
     if p["state"] == "restored":
-        kept = read(note)
-        if kept is None:
-            module.exit_json(changed=False, msg="nothing was saved here")
-        old = json.loads(kept)
-        if not module.check_mode:
-            put(old["path"], old["content"], old["mode"])
-            drop(old.get("made", []))
-            if p["reload"]:
-                code, out = run(p["reload"])
-                if code:
-                    module.fail_json(msg="restored, but the service did not read it: " + out)
-            for path in (note, confirmed):
-                if os.path.exists(path):
-                    os.unlink(path)
-        module.exit_json(changed=True, diff={"before": before or "", "after": old["content"] or ""})
-    diff = {"before": before or "", "after": p["content"], "before_header": p["path"], "after_header": p["path"]}
-    if before == p["content"]:
+        restore(module, p)
+    wanted, before = {}, {}
+    for path in [p["path"]] if p["path"] else fleet_saved.files_of(p["paths"]):
+        before[path] = fleet_saved.read(path)
+        if before[path] is None and not (p["path"] or p["create"]):
+            continue
+        try:
+            after = p["content"] if p["path"] else edited(before[path] or "", p["edits"])
+        except (ValueError, KeyError, re.error) as error:
+            module.fail_json(msg="%s: %s; nothing was changed" % (path, error))
+        if after != before[path] and not (before[path] is None and after == ""):
+            wanted[path] = after
+    if not wanted:
         module.exit_json(changed=False)
+    diff = [fleet_saved.shown(path, before[path], wanted[path], whole=bool(p["path"])) for path in sorted(wanted)]
     if module.check_mode:
         module.exit_json(changed=True, diff=diff)
-    if not os.path.isdir(p["saved"]):
-        os.makedirs(p["saved"], 0o700)
-    mode = os.stat(p["path"]).st_mode & 0o7777 if before is not None else int(p["mode"], 8)
-    made = missing_folders(p["path"])
-    if not os.path.exists(note):
-        put(note, json.dumps({"path": p["path"], "content": before, "mode": mode, "reload": p["reload"], "made": made}), 0o600)
-    for folder in made:
-        os.mkdir(folder, 0o755)
-    for left in (confirmed, os.path.join(p["saved"], "reverted.json")):
-        if os.path.exists(left):
-            os.unlink(left)
-    put(p["path"], p["content"], int(p["mode"], 8))
+    state = fleet_saved.load(saved) or {"files": {}, "wrote": {}, "before": {}, "whole": [], "made": [], "back": []}
+    state["back"] = p["reload"] if p["back"] is None else p["back"]
+    touched = [*sorted(wanted), *[path for path in fleet_saved.files_of(p["also"]) if path not in wanted]]
+    now = {path: fleet_saved.snapshot(path) for path in touched}
+    made = [folder for path in touched for folder in fleet_saved.missing_folders(path)]
+    for path in touched:
+        if path not in state["files"]:
+            state["files"][path], state["before"][path] = now[path], fleet_saved.digest(path)
+    for path, after in wanted.items():
+        state["wrote"][path] = fleet_saved.hashed(after)
+    state["whole"] += [p["path"]] if p["path"] and p["path"] not in state["whole"] else []
+    state["made"] += [folder for folder in made if folder not in state["made"]]
+    fleet_saved.save(saved, state)
+    fleet_saved.disarm(saved)
+
+    def undo(why):
+        """End with what was there before this call."""
+        for path, was in now.items():
+            fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
+        fleet_saved.drop_folders(made)
+        module.fail_json(msg=why)
+
+    fleet_saved.make_folders(made)
+    for path, after in sorted(wanted.items()):
+        mode = int(p["mode"], 8) if p["path"] or before[path] is None else now[path]["mode"]
+        fleet_saved.put(path, after, mode, now[path]["uid"], now[path]["gid"])
     if p["validate"]:
-        code, out = run(p["validate"])
+        code, out = fleet_saved.run(p["validate"])
         if code:
-            put(p["path"], before, mode)
-            drop(made)
-            module.fail_json(msg="refused by {}, and put back: {}".format(p["validate"][0], out))
-    if p["confirm_s"]:  # armed before the service reads it: from here on the node helps itself
-        token = "{}-{}".format(time.time(), os.getpid())
-        put(os.path.join(p["saved"], "armed"), token, 0o600)
-        subprocess.Popen(
-            [sys.executable, "-c", WAIT, p["saved"], str(p["confirm_s"]), token],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            close_fds=True,
-        )
+            undo("refused by %s, and put back: %s" % (p["validate"][0], out))
+    if p["confirm_s"]:  # armed before the service reads it
+        fleet_saved.arm(saved, p["confirm_s"])
     if p["reload"]:
-        code, out = run(p["reload"])
+        code, out = fleet_saved.run(p["reload"])
         if code:
-            put(p["path"], before, mode)
-            run(p["reload"])
-            module.fail_json(msg="the service did not read it, and it was put back: " + out)
+            for path, was in now.items():
+                fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
+            fleet_saved.run(state["back"])
+            undo("the service did not read it, and it was put back: " + out)
     module.exit_json(changed=True, diff=diff)
 
 

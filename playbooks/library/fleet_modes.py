@@ -17,11 +17,11 @@ options:
 
 import contextlib
 import glob
-import json
 import os
 import pwd
 import stat
 
+from ansible.module_utils import fleet_saved
 from ansible.module_utils.basic import AnsibleModule
 
 LEAST_UID = 1000
@@ -82,17 +82,13 @@ def main():
         supports_check_mode=True,
     )
     p = module.params
-    note = os.path.join(p["saved"], "state.json")
-    kept = {}
-    if os.path.exists(note):
-        with open(note) as handle:
-            kept = json.load(handle)
+    kept = fleet_saved.load(p["saved"]) or {}
     if p["state"] == "restored":
         if not module.check_mode and kept:
             for path in sorted(kept):
                 if os.path.lexists(path) and not os.path.islink(path):
                     give(path, kept[path][0], kept[path][1])
-            os.unlink(note)
+            fleet_saved.drop(p["saved"])
         module.exit_json(changed=bool(kept))
     found = differing(p["rules"])
     lines = [["%s %04o of user %d\n" % (path, mode, uid) for path, (mode, uid) in sorted(some.items())]
@@ -100,14 +96,9 @@ def main():
     diff = {"before": "".join(lines[0]), "after": "".join(lines[1])}
     if not found or module.check_mode:
         module.exit_json(changed=bool(found), diff=diff)
-    if not os.path.isdir(p["saved"]):
-        os.makedirs(p["saved"], 0o700)
     for path in found:
         kept.setdefault(path, found[path][:2])
-    with open(note + ".new", "w") as handle:
-        json.dump(kept, handle)
-    os.chmod(note + ".new", 0o600)
-    os.rename(note + ".new", note)
+    fleet_saved.save(p["saved"], kept)
     for path in sorted(found):
         try:
             give(path, *found[path][2:])

@@ -13,31 +13,10 @@ options:
 """
 
 import glob
-import json
 import os
 
+from ansible.module_utils import fleet_saved
 from ansible.module_utils.basic import AnsibleModule
-
-
-def read(path):
-    """The text of a file, None if it cannot be read."""
-    try:
-        with open(path) as handle:
-            return handle.read()
-    except OSError:
-        return None
-
-
-def put(path, content):
-    """Replace a file whole; without content remove it."""
-    if content is None:
-        if os.path.exists(path):
-            os.unlink(path)
-        return
-    with open(path + ".fleet", "w") as handle:
-        handle.write(content)
-    os.chmod(path + ".fleet", 0o644)
-    os.rename(path + ".fleet", path)
 
 
 def places(key):
@@ -59,7 +38,7 @@ def at_least(wanted, paths):
     """A value; of `>=N` what is there already, if it is as much. Raises ValueError for what is no number."""
     if not wanted.startswith(">="):
         return wanted
-    return str(max([int(wanted[2:])] + [int((read(path) or "0").strip() or 0) for path in paths]))
+    return str(max([int(wanted[2:])] + [int((fleet_saved.read(path) or "0").strip() or 0) for path in paths]))
 
 
 def write(path, value):
@@ -80,18 +59,16 @@ def main():
         supports_check_mode=True,
     )
     p = module.params
-    note = os.path.join(p["saved"], "state.json")
+    old = fleet_saved.load(p["saved"])
     if p["state"] == "restored":
-        kept = read(note)
-        if kept is None:
+        if old is None:
             module.exit_json(changed=False, msg="nothing was saved here")
-        old = json.loads(kept)
         if not module.check_mode:
-            put(p["path"], old["file"])
+            fleet_saved.put(p["path"], old["file"], 0o644)
             for path in sorted(old["values"]):
                 if os.path.exists(path):
                     write(path, old["values"][path])
-            os.unlink(note)
+            fleet_saved.drop(p["saved"])
         module.exit_json(changed=True)
     try:
         wanted = {key: at_least(str(value), places(key)) for key, value in p["settings"].items()}
@@ -103,10 +80,10 @@ def main():
         if not found:
             missing.append(key)
         for path in found:
-            now = (read(path) or "").strip()
+            now = (fleet_saved.read(path) or "").strip()
             if now != wanted[key]:
                 differing[path] = now
-    before = read(p["path"])
+    before = fleet_saved.read(p["path"])
     lines = dict(parsed(before), **{k: v for k, v in wanted.items() if k not in missing})
     content = "# Set by fleet-audit.\n" + "".join("%s = %s\n" % (k, lines[k]) for k in sorted(lines))
     if not lines or (not differing and before == content):
@@ -119,13 +96,10 @@ def main():
     ]
     if module.check_mode:
         module.exit_json(changed=True, diff=diff, missing=missing)
-    if not os.path.isdir(p["saved"]):
-        os.makedirs(p["saved"], 0o700)
-    kept = read(note)
-    old = json.loads(kept) if kept else {"file": before, "values": {}}
+    old = old or {"file": before, "values": {}}
     for path in differing:
         old["values"].setdefault(path, differing[path])
-    put(note, json.dumps(old))
+    fleet_saved.save(p["saved"], old)
     done = []
     try:
         for key in sorted(wanted):
@@ -133,11 +107,11 @@ def main():
                 if path in differing:
                     write(path, wanted[key])
                     done.append(path)
-        put(p["path"], content)
+        fleet_saved.put(p["path"], content, 0o644)
     except OSError as error:
         for path in done:
             write(path, differing[path])
-        put(p["path"], before)
+        fleet_saved.put(p["path"], before, 0o644)
         module.fail_json(msg="put back: %s" % error)
     module.exit_json(changed=True, diff=diff, missing=missing)
 

@@ -161,6 +161,26 @@ class OwnerFile(BaseModel):
         return any(group in groups for group in self.groups) or any(fits(pattern, host) for pattern in self.hosts)
 
 
+class SchedulerFile(BaseModel):
+    """Where the scheduler's own tool runs."""
+
+    model_config = _STRICT
+    on: Annotated[str, Field(description="The host of the inventory that runs `scontrol` or `kubectl`")]
+    names: Annotated[
+        Literal["inventory", "short"],
+        Field(description="What the scheduler calls a node: as the inventory does, or that up to the first dot"),
+    ] = "short"
+
+
+class RemediationFile(BaseModel):
+    """What remediation has to know of the site."""
+
+    model_config = _STRICT
+    vars: Annotated[dict[str, Any], Field(description="Variable of a role -> value; it holds before those of checks")] = {}
+    slurm: Annotated[SchedulerFile | None, Field(description="For `--drain slurm`")] = None
+    kubernetes: Annotated[SchedulerFile | None, Field(description="For `--drain kubernetes`")] = None
+
+
 def _plain_path(path: str) -> str:
     if not path.startswith("/") or "\0" in path or {"", ".", ".."} & set(path[1:].split("/")):
         raise ValueError("must be an absolute path without `.`, `..` and double or trailing slashes")
@@ -193,6 +213,7 @@ class PolicyFile(BaseModel):
     peers: Annotated[list[PeerFile], Field(description="What must be the same on all hosts of a group", max_length=100)] = []
     notify: Annotated[list[NotifyFile], Field(description="Who is told of what changed", max_length=100)] = []
     owners: Annotated[dict[str, OwnerFile], Field(description="Owner -> the hosts that they answer for: `report --owner`")] = {}
+    remediation: RemediationFile = RemediationFile()
     unexpected: UnexpectedFile = UnexpectedFile()
     advisories: AdvisoriesFile = AdvisoriesFile()
     evidence: EvidenceFile = EvidenceFile()
@@ -245,6 +266,7 @@ class Policy:
     """Days without an answer after which such a host is expected again."""
     reference_days: int = 120
     """Days after which a reference table is too old."""
+    remediation: RemediationFile = field(default_factory=RemediationFile)
     path: Path | None = None
     text: str = ""
     """The file's text, which the run keeps."""
@@ -312,6 +334,8 @@ def parse(data: bytes, path: Path) -> Policy:
             NotifyFile,
             OwnerFile,
             UnexpectedFile,
+            RemediationFile,
+            SchedulerFile,
             AdvisoriesFile,
             EvidenceFile,
             ReferenceFile,
@@ -319,11 +343,12 @@ def parse(data: bytes, path: Path) -> Policy:
         known = {name for model in models for name in model.model_fields}
         raise document.invalid(error, known) from None
     return Policy(
-        file.profile, file.params, {name: group.params for name, group in file.groups.items()}, tuple(file.data),
-        tuple(file.workload), {name: tuple(group.workload) for name, group in file.groups.items()},
-        tuple(file.include), tuple(file.exclude), tuple(file.waivers), tuple(file.peers), file.advisories.maximum_days, file.evidence.maximum_days,
-        tuple(file.notify), file.owners, _unexpected(file.unexpected, path, document), file.unexpected.days, file.reference.maximum_days, path,
-        data.decode("utf-8", "replace"), document,
+        profile=file.profile, params=file.params, groups={name: group.params for name, group in file.groups.items()}, data=tuple(file.data),
+        workload=tuple(file.workload), group_workload={name: tuple(group.workload) for name, group in file.groups.items()},
+        include=tuple(file.include), exclude=tuple(file.exclude), waivers=tuple(file.waivers), peers=tuple(file.peers),
+        advisory_days=file.advisories.maximum_days, evidence_days=file.evidence.maximum_days, notify=tuple(file.notify), owners=file.owners,
+        unexpected=_unexpected(file.unexpected, path, document), unexpected_days=file.unexpected.days, reference_days=file.reference.maximum_days,
+        remediation=file.remediation, path=path, text=data.decode("utf-8", "replace"), document=document,
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet_audit import content, yamlfile
 from fleet_audit.findings import Report
 from fleet_audit.landscape import primary
-from fleet_audit.model import FleetAuditError, Outcome
+from fleet_audit.model import FleetAuditError, Outcome, did_you_mean
+from fleet_audit.policy import Policy
 from fleet_audit.runs import Run
 
 DISRUPTIONS = ("none", "service-restart", "reboot", "drain")
@@ -96,6 +97,8 @@ class Role:
     name: str
     file: RoleFile
     path: Path
+    variables: frozenset[str]
+    """What its argument specs name, beside what every role is given."""
 
 
 @cache
@@ -105,9 +108,12 @@ def roles() -> Mapping[str, Role]:
     for path in sorted((content.folder("playbooks") / "roles").glob("*/meta/fleet_audit.yml")):
         document = yamlfile.load(path)
         try:
-            found[path.parts[-3]] = Role(path.parts[-3], RoleFile.model_validate(document.value), path.parents[1])
+            file = RoleFile.model_validate(document.value)
         except ValidationError as error:
             raise document.invalid(error, RoleFile.model_fields) from None
+        specs: Any = yamlfile.load(path.with_name("argument_specs.yml")).value
+        names = frozenset(n for n in specs["argument_specs"]["main"]["options"] if not n.startswith("fleet_audit_"))
+        found[path.parts[-3]] = Role(path.parts[-3], file, path.parents[1], names)
     return found
 
 
@@ -118,9 +124,13 @@ def sha256(run: Run) -> str:
 
 def make(
     run: Run, report: Report, *, checks: Sequence[str] = (), hosts: Sequence[str] | None = None, most: str = "none", batch: int = 10,
-    experimental: bool = False, inventory: str | None = None,
+    experimental: bool = False, inventory: str | None = None, policy: Policy | None = None,
 ) -> Plan:  # fmt: skip
-    """The plan for what fails in a run: no disruption above `most`; of a role one action. `inventory` stands in for that of the run."""
+    """The plan for what fails in a run: no disruption above `most`; of a role one action.
+
+    `inventory` stands in for that of the run; `policy` gives variables of roles. Raises `FleetAuditError` for a variable that no role has.
+    """
+    site = _site_variables(policy)
     inventory = _inventory(inventory or report.inputs.get("inventory"), report.id)
     policy_file = report.inputs.get("policy_file")
     views = {c.id: c for c in report.checks}
@@ -152,6 +162,7 @@ def make(
         variables: dict[str, Any] = {}
         for check in ids:
             variables |= (described[check]["remediation"] or {}).get("vars") or {}
+        variables = {k: _resolved(v, views) for k, v in variables.items()} | {k: v for k, v in site.items() if k in role.variables}
         disruption = max((described[c]["remediation"]["disruption"] for c in ids), key=DISRUPTIONS.index)
         actions.append(
             Action(role=name, grade=role.file.grade, disruption=disruption, confirm=role.file.confirm, checks=ids, variables=variables,
@@ -166,6 +177,24 @@ def make(
         profile=str(report.inputs.get("profile") or "baseline"), actions=actions,
         not_fixed=[NotFixed(check=c, hosts=len(h), why=w) for (c, w), h in sorted(left.items())],
     )  # fmt: skip
+
+
+def _site_variables(policy: Policy | None) -> dict[str, Any]:
+    """The variables that the policy gives. Raises `FleetAuditError` for one that no role has."""
+    given = dict(policy.remediation.vars) if policy else {}
+    known = {name for role in roles().values() for name in role.variables}
+    for name in given:
+        if name not in known and policy:
+            raise policy.error(("remediation", "vars", name), f"no role has a variable {name!r}{did_you_mean(name, known)}")
+    return given
+
+
+def _resolved(value: Any, views: Mapping[Any, Any]) -> Any:
+    """A variable's value; `$CHECK.PARAMETER` is what that check allows in the run, nothing if it was not in it."""
+    if isinstance(value, str) and value.startswith("$"):
+        check, _, parameter = value[1:].partition(".")
+        return views[check].params.get(parameter, []) if check in views else []
+    return value
 
 
 def _inventory(given: object, run: str) -> str:

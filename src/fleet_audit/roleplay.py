@@ -28,20 +28,24 @@ class Played:
     diffs: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Reach:
+    """How Ansible reaches the hosts: the inventory, whether as root, and what was given on the command line."""
+
+    inventory: str
+    become: bool
+    become_password: Secret | None = None
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
 def play(
-    action: Action, hosts: Sequence[str], inventory: str, folder: Path, *, state: str, check: bool, plan: str, become: bool, extra: dict[str, Any],
-    become_password: Secret | None = None, told: Callable[[str], None] = lambda line: None,
+    action: Action, hosts: Sequence[str], reach: Reach, folder: Path, *, state: str, check: bool, plan: str, extra: dict[str, Any],
+    told: Callable[[str], None] = lambda line: None,
 ) -> Played:  # fmt: skip
     """Run a role. `state` is present, confirmed or restored; with `check` nothing is changed and `diffs` say what would be.
 
     Everything that Ansible did is kept below `folder`. Raises `FleetAuditError` if Ansible could not begin.
     """
-    if importlib.util.find_spec("ansible_runner") is None:
-        raise FleetAuditError("remediation needs ansible-runner: install fleet-audit with the extra `remediate`")
-    import ansible_runner  # type: ignore[import-untyped]
-
-    books = content.folder("playbooks")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     done = Played()
 
     def event(value: dict[str, Any]) -> bool:
@@ -55,40 +59,74 @@ def play(
             done.ok.add(host)
             if result.get("changed"):
                 done.changed.add(host)
-                if shown := _diff(result.get("diff")):
-                    done.diffs[host] = done.diffs.get(host, "") + shown
+                for one in [result, *(r for r in result.get("results") or [] if isinstance(r, dict))]:
+                    if shown := _diff(one.get("diff")):
+                        done.diffs[host] = done.diffs.get(host, "") + shown
         return True
 
-    env = {
-        "ANSIBLE_LIBRARY": str(books / "library"), "ANSIBLE_ROLES_PATH": str(books / "roles"), "ANSIBLE_RETRY_FILES_ENABLED": "0",
-        "ANSIBLE_NOCOWS": "1", "ANSIBLE_DIFF_ALWAYS": "1", "ANSIBLE_LOCALHOST_WARNING": "0", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
-        # Each task comes by a connection of its own: one that stays open would prove nothing of a changed sshd.
-        "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPersist=no", "ANSIBLE_PIPELINING": "1",
-        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
-    }  # fmt: skip
     variables = {
         **action.variables, **extra, "fleet_audit_role": action.role, "fleet_audit_state": state, "fleet_audit_checks": action.checks,
         "fleet_audit_saved": f"/var/lib/fleet-audit/saved/{plan}",
     }  # fmt: skip
-    words = ["--diff", *(["--check"] if check else []), *(["--become"] if become else [])]
-    answers = {}
-    if become_password is not None:  # in answer to Ansible's question alone: in no argument, file or variable
-        words.append("--ask-become-pass")
-        answers = {r"BECOME password.*:\s*?$": become_password.reveal()}
-    run = ansible_runner.run(
-        private_data_dir=str(folder), playbook=str(books / "remediate.yml"), inventory=inventory if "," in inventory else str(Path(inventory)),
-        limit=",".join(hosts), extravars=variables, envvars=env, cmdline=" ".join(words), passwords=answers, quiet=True, event_handler=event,
-        ident=f"{action.role}-{state}{'-check' if check else ''}-{len(list((folder / 'artifacts').glob('*'))):03d}", suppress_env_files=True,
-    )  # fmt: skip
+    ident = f"{action.role}-{state}{'-check' if check else ''}"
+    said = _run("remediate.yml", hosts, reach, folder, variables, ident, event, check=check)
     if not done.ok and not done.failed:
-        out = Path(run.config.artifact_dir, "stdout")
-        last = [line for line in (out.read_text("utf-8", "replace").splitlines() if out.exists() else []) if line.strip()]
-        raise FleetAuditError(f"Ansible did not begin: {last[-1] if last else run.status}; all it said is in {out}")
+        raise FleetAuditError(f"Ansible did not begin: {said}")
     for host in hosts:
         if host not in done.ok and host not in done.failed:
             done.failed[host] = "Ansible said nothing of it"
     done.ok -= done.failed.keys()
     return done
+
+
+def ask(host: str, argv: Sequence[str], reach: Reach, folder: Path) -> tuple[int, str]:
+    """Exit status and output of a command on one host, as the scheduler's own tool. Raises `FleetAuditError` if it could not be run."""
+    found: list[tuple[int, str]] = []
+
+    def event(value: dict[str, Any]) -> bool:
+        result = (value.get("event_data") or {}).get("res") or {}
+        if value.get("event") in ("runner_on_ok", "runner_on_failed") and isinstance(result.get("rc"), int):
+            found.append((result["rc"], str(result.get("stdout") or "") + ("" if result["rc"] == 0 else str(result.get("stderr") or ""))))
+        return True
+
+    said = _run("scheduler.yml", [host], reach, folder, {"fleet_audit_argv": list(argv)}, "scheduler", event)
+    if not found:
+        raise FleetAuditError(f"{host}: {argv[0]} could not be run there: {said}")
+    return found[-1]
+
+
+def _run(
+    book: str, hosts: Sequence[str], reach: Reach, folder: Path, variables: dict[str, Any], ident: str, event: Callable[[dict[str, Any]], bool],
+    *, check: bool = False,
+) -> str:  # fmt: skip
+    """Run a playbook in a process of its own; the last that it said, and where all of it is."""
+    if importlib.util.find_spec("ansible_runner") is None:
+        raise FleetAuditError("remediation needs ansible-runner: install fleet-audit with the extra `remediate`")
+    import ansible_runner  # type: ignore[import-untyped]
+
+    books = content.folder("playbooks")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    env = {
+        "ANSIBLE_LIBRARY": str(books / "library"), "ANSIBLE_MODULE_UTILS": str(books / "module_utils"),
+        "ANSIBLE_ROLES_PATH": str(books / "roles"), "ANSIBLE_RETRY_FILES_ENABLED": "0", "ANSIBLE_NOCOWS": "1", "ANSIBLE_DIFF_ALWAYS": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "0", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
+        # Each task comes by a connection of its own: one that stays open would prove nothing of a changed sshd.
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPersist=no", "ANSIBLE_PIPELINING": "1",
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
+    }  # fmt: skip
+    words = ["--diff", *(["--check"] if check else []), *(["--become"] if reach.become else [])]
+    answers = {}
+    if reach.become_password is not None:  # in answer to Ansible's question alone: in no argument, file or variable
+        words.append("--ask-become-pass")
+        answers = {r"BECOME password.*:\s*?$": reach.become_password.reveal()}
+    run = ansible_runner.run(
+        private_data_dir=str(folder), playbook=str(books / book), inventory=reach.inventory if "," in reach.inventory else str(Path(reach.inventory)),
+        limit=",".join(hosts), extravars={**variables, **reach.variables}, envvars=env, cmdline=" ".join(words), passwords=answers, quiet=True,
+        event_handler=event, ident=f"{ident}-{len(list((folder / 'artifacts').glob('*'))):03d}", suppress_env_files=True,
+    )  # fmt: skip
+    out = Path(run.config.artifact_dir, "stdout")
+    last = [line for line in (out.read_text("utf-8", "replace").splitlines() if out.exists() else []) if line.strip()]
+    return f"{last[-1] if last else run.status}; all it said is in {out}"
 
 
 def _diff(value: Any) -> str:

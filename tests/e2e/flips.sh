@@ -142,6 +142,27 @@ torchserve() {
     grep -q allowed_urls "/etc/torchserve/$1.properties" || echo 'allowed_urls=file:///srv/models/.*' >> "/etc/torchserve/$1.properties"
 }
 
+# pro_client: players of Ubuntu Pro's client, which keeps its state in the file that the audit reads, and of Livepatch's.
+pro_client() {
+    put /usr/bin/pro '#!/usr/bin/python3' 'import json, os, sys' 'path = "/var/lib/ubuntu-advantage/status.json"' 'd, words = json.load(open(path)), sys.argv[1:]' \
+        'if words[0] == "status": sys.exit(print(json.dumps(d)))' \
+        'if words[0] == "attach": sys.exit("no token") if "token: C1-of-lab" not in sys.stdin.read() else d.update(attached=True)' \
+        'if words[0] == "detach": d.update(attached=False)' \
+        'for s in d["services"]: s["status"] = {"enable": "enabled", "disable": "disabled"}.get(words[0], s["status"]) if s["name"] in words else s["status"]' \
+        'token = "/var/lib/ubuntu-advantage/machine-token.json"' \
+        'json.dump({}, open(token, "w")) if words[0] == "attach" else os.unlink(token) if words[0] == "detach" else None' \
+        'json.dump(d, open(path, "w"))'
+    put /usr/bin/canonical-livepatch '#!/bin/sh' 'pro status | grep -q "\"livepatch\"[^}]*\"enabled\"" || { echo "Machine is not enabled." >&2; exit 1; }' \
+        "echo '{\"Client-Version\": \"10.11.1\", \"Status\": []}'"
+    chmod 755 /usr/bin/pro /usr/bin/canonical-livepatch
+    put /var/lib/ubuntu-advantage/machine-token.json '{}'
+    sleep 0.1
+    test -e /var/lib/ubuntu-advantage/status.json || put /var/lib/ubuntu-advantage/status.json '{"attached": true, "services": [
+        {"name": "esm-infra", "available": "yes", "entitled": "yes", "status": "disabled"},
+        {"name": "esm-apps", "available": "yes", "entitled": "yes", "status": "disabled"},
+        {"name": "livepatch", "available": "yes", "entitled": "yes", "status": "disabled"}]}'
+}
+
 munge_key() {
     mkdir -p /etc/munge
     chmod 700 /etc/munge

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import cli_environment
-from tests.e2e.test_roles import KERNEL
-from tests.hosts import HostSpec, Lab, LabUnavailable
+from tests.e2e.roles import chosen, host
+from tests.hosts import Lab, LabUnavailable
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
 
@@ -20,21 +20,11 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml"))
 
 
-def chosen() -> list[str]:
-    """The scenarios to play: two, or as MOLECULE says all, or the third that a commit's hash falls on."""
-    word = os.environ.get("MOLECULE", "")
-    if word == "all":
-        return SCENARIOS
-    if word:
-        return SCENARIOS[int(word[:8], 16) % 3 :: 3]
-    return ["ssh_hardening", "sysctl"]
-
-
 def test_every_role_that_remediates_has_a_scenario() -> None:
     assert sorted(p.parts[-3] for p in (ROOT / "playbooks/roles").glob("*/meta/fleet_audit.yml")) == SCENARIOS
 
 
-@pytest.mark.parametrize("scenario", chosen())
+@pytest.mark.parametrize("scenario", chosen(SCENARIOS))
 def test_scenario(scenario: str, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("no real SSH hosts here: not root")
@@ -42,16 +32,14 @@ def test_scenario(scenario: str, tmp_path: Path) -> None:
     assert program is not None, "the extra `dev` has it"
     lab = Lab(tmp_path / "lab")
     try:
-        lab.up(
-            [HostSpec(name, kind="boot", release="bookworm", fake={p: f"{v}\n" for p, v in KERNEL.items()}) for name in ("h0001", "h0002")]
-        )
+        lab.up([host(name) for name in ("h0001", "h0002")])
         env = {
             **cli_environment(), "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]), "HOME": str(tmp_path),
             "FLEET_LAB_INVENTORY": str(lab.inventory), "NO_COLOR": "1", "ANSIBLE_HOME": str(tmp_path / "ansible"),
         }  # fmt: skip
         done = lab.run([program, "test", "-s", scenario], env=env, cwd=ROOT, timeout=300)
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-        for step in ("prepare", "check", "converge", "idempotence", "verify", "side_effect", "cleanup"):
+        for step in ("prepare", "verify", "check", "converge", "idempotence", "side_effect"):
             assert f"[{scenario} > {step}] Executed: Successful" in done.stdout + done.stderr, step
     except LabUnavailable as error:
         pytest.skip(f"no real SSH hosts here: {error}")

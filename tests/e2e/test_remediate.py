@@ -119,26 +119,49 @@ def test_from_findings_to_fixed_nodes_and_back(site: Site) -> None:
     assert "fleet-audit" not in gone
 
 
-def test_what_locks_one_out_comes_back_by_itself(site: Site) -> None:
-    """The plan's own variables, altered by hand to a setting that lets nobody in."""
+def lock_out(site: Site, name: str, within: int) -> CompletedProcess[str]:
+    """Carry out a plan whose variables are altered by hand to settings that let nobody in."""
     site.audit("ssh-x11-forwarding-off")
-    path = site.folder / "lock.yaml"
+    path = site.folder / name
     site.cli("remediate", "plan", "--max-disruption", "service-restart", "--host", "node-2", "-o", path)
     plan = yaml.safe_load(path.read_text())
     (action,) = plan["actions"]
     action["variables"]["ssh_max_startups"] = "1:100:1"
     action["variables"]["ssh_pubkey_accepted_algorithms"] = ["ssh-dss-cert-v01@openssh.com", "sk-ssh-ed25519@openssh.com"]
     path.write_text(yaml.safe_dump(plan))
-    done = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none", "--confirm-within", "25")
+    done = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none", "--confirm-within", within)
     assert done.returncode == 1 and "the nodes put the state before back by themselves" in done.stderr, done.stdout + done.stderr
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        answer = site.lab.run(site.lab.ssh("node-2", "true"), timeout=30)
-        if answer.returncode == 0:
-            break
+    return done
+
+
+def let_in(site: Site, seconds: float) -> bool:
+    """Whether a new connection is let in within a time."""
+    deadline = time.monotonic() + seconds
+    while site.lab.run(site.lab.ssh("node-2", "true"), timeout=30).returncode != 0:
+        if time.monotonic() > deadline:
+            return False
         time.sleep(2)
-    assert answer.returncode == 0, "a new connection is let in again"
+    return True
+
+
+def test_what_locks_one_out_comes_back_by_itself(site: Site) -> None:
+    lock_out(site, "lock.yaml", 25)
+    assert let_in(site, 60), "a new connection is let in again"
     assert "0-fleet-audit" not in site.lab.exec("node-2", ["ls", "/etc/ssh/sshd_config.d"], timeout=20).stdout
+    assert site.lab.exec("node-2", ["find", "/etc/systemd", "-name", "fleet-audit-*"], timeout=20).stdout == ""
+
+
+def test_a_node_that_restarts_before_it_is_confirmed_puts_the_state_before_back_at_boot(site: Site) -> None:
+    lock_out(site, "restart.yaml", 3600)
+    assert not let_in(site, 0), "it is really locked out"
+    assert "fleet-audit-revert" in site.lab.exec("node-2", ["find", "/etc/systemd", "-name", "fleet-audit-*"], timeout=20).stdout
+    site.lab.reboot("node-2")
+    assert let_in(site, 10)
+    assert "0-fleet-audit" not in site.lab.exec("node-2", ["ls", "/etc/ssh/sshd_config.d"], timeout=20).stdout
+    assert site.lab.exec("node-2", ["find", "/etc/systemd", "-name", "fleet-audit-*"], timeout=20).stdout == ""
+    assert "running" in site.lab.exec("node-2", ["systemctl", "is-system-running"], check=False, timeout=20).stdout
+    bad = BAD.replace("systemctl reload ssh", "true")
+    site.lab.exec("node-2", ["sh", "-c", bad], timeout=60)  # what the kernel was told is gone with the restart
 
 
 def test_a_password_to_become_root_is_asked_for_and_is_nowhere_kept(site: Site) -> None:

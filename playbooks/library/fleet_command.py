@@ -1,0 +1,64 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: a command that is needed unless another one says that it is not, and what takes it back."""
+
+DOCUMENTATION = r"""
+module: fleet_command
+short_description: Run a command with a way back
+options:
+  unless: {description: A command that ends with 0 where nothing is to be done, type: list, elements: str, required: true}
+  command: {description: What is run otherwise, type: list, elements: str, default: []}
+  text: {description: What it reads, such as a secret, type: str}
+  back: {description: What takes it back, type: list, elements: str, default: []}
+  state: {description: What to do, type: str, choices: [present, restored], default: present}
+  saved: {description: Folder in which is kept that it was run, type: path, required: true}
+"""
+
+import subprocess
+
+from ansible.module_utils import fleet_saved
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main():
+    """Do what the parameters say."""
+    module = AnsibleModule(
+        argument_spec={
+            "unless": {"type": "list", "elements": "str", "required": True},
+            "command": {"type": "list", "elements": "str", "default": []},
+            "text": {"type": "str", "no_log": True},
+            "back": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
+            "saved": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    kept = fleet_saved.load(p["saved"])
+    if p["state"] == "restored":
+        if kept and not module.check_mode:
+            code, out = fleet_saved.run(kept["back"])
+            if code:
+                module.fail_json(msg="%s: %s" % (" ".join(kept["back"][:2]), out[-500:]))
+            fleet_saved.drop(p["saved"])
+        module.exit_json(changed=bool(kept))
+    if fleet_saved.run(p["unless"])[0] == 0:
+        module.exit_json(changed=False)
+    diff = {"before": "", "after": " ".join(p["command"]) + "\n", "before_header": "commands", "after_header": "commands"}
+    if module.check_mode:
+        module.exit_json(changed=True, diff=diff)
+    fleet_saved.save(p["saved"], {"back": p["back"]})
+    try:
+        done = subprocess.run(p["command"], input=(p["text"] or "").encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        code, out = done.returncode, done.stdout.decode("utf-8", "replace")
+    except OSError as error:
+        code, out = 127, str(error)
+    if code:
+        fleet_saved.drop(p["saved"])
+        out = out.replace(p["text"].strip(), "***") if p["text"] and p["text"].strip() else out
+        module.fail_json(msg="%s: %s" % (" ".join(p["command"][:2]), out[-500:]))
+    module.exit_json(changed=True, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

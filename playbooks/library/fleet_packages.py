@@ -1,0 +1,120 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: packages of apt that are released, removed or updated, with the versions before saved."""
+
+DOCUMENTATION = r"""
+module: fleet_packages
+short_description: Change packages with a way back, as far as their repository still has the versions before
+options:
+  release: {description: Whether packages that are held are released, type: bool, default: false}
+  held: {description: Beginnings of names that stay held, type: list, elements: str, default: []}
+  absent: {description: Packages that shall not be there, type: list, elements: str, default: []}
+  updated: {description: Packages brought to the version of their repository if they are there, type: list, elements: str, default: []}
+  installed: {description: Packages that shall be there, type: list, elements: str, default: []}
+  state: {description: What to do, type: str, choices: [present, restored], default: present}
+  saved: {description: Folder in which the state before is kept, type: path, required: true}
+"""
+
+import os
+import re
+
+from ansible.module_utils import fleet_saved
+from ansible.module_utils.basic import AnsibleModule
+
+NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?\Z")
+APT = ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Options::=--force-confold", "-o", "DPkg::Lock::Timeout=120"]
+
+
+def lines(module, argv):
+    """What a tool of the node says, line by line. Its failure ends the module."""
+    code, out = fleet_saved.run(argv)
+    if code:
+        module.fail_json(msg="%s: %s" % (" ".join(argv[:2]), out[-500:]))
+    return out.splitlines()
+
+
+def versions():
+    """{package: version} of what is installed."""
+    _, out = fleet_saved.run(["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${db:Status-Status}\n"])
+    rows = [line.split("\t") for line in out.splitlines()]
+    return {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
+
+
+def candidates(module, names):
+    """{package: version that its repository has} of these."""
+    found, name = {}, ""
+    for line in lines(module, ["apt-cache", "policy", "--", *names]) if names else []:
+        if line and not line[0].isspace():
+            name = line.rstrip(":").split(":")[0]
+        elif line.strip().startswith("Candidate:"):
+            found[name] = line.split(":", 1)[1].strip()
+    return {name: version for name, version in found.items() if version != "(none)"}
+
+
+def main():
+    """Do what the parameters say."""
+    module = AnsibleModule(
+        argument_spec={
+            "release": {"type": "bool", "default": False},
+            "held": {"type": "list", "elements": "str", "default": []},
+            "absent": {"type": "list", "elements": "str", "default": []},
+            "updated": {"type": "list", "elements": "str", "default": []},
+            "installed": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
+            "saved": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    p = module.params
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    os.environ["LC_ALL"] = "C.UTF-8"
+    kept = fleet_saved.load(p["saved"])
+    here = versions()
+    if p["state"] == "restored":
+        if kept and not module.check_mode:
+            gone = ["%s=%s" % (name, version) for name, version in sorted(kept["versions"].items()) if here.get(name) != version]
+            if gone:
+                lines(module, [*APT, "install", "--allow-downgrades", "--no-install-recommends", "--", *gone])
+            new = [name for name in kept["new"] if name in here]
+            if new:
+                lines(module, [*APT, "remove", "--", *new])
+            if kept["held"]:
+                lines(module, ["apt-mark", "hold", "--", *kept["held"]])
+            fleet_saved.drop(p["saved"])
+        module.exit_json(changed=bool(kept))
+    wrong = [name for name in [*p["absent"], *p["updated"], *p["installed"]] if not NAME.match(name)]
+    if wrong:
+        module.fail_json(msg="%r is no name of a package" % wrong[0])
+    held = [name for name in lines(module, ["apt-mark", "showhold"]) if NAME.match(name)] if p["release"] else []
+    held = [name for name in held if not name.startswith(tuple(p["held"]))]
+    absent = [name for name in p["absent"] if name in here]
+    there = candidates(module, [name for name in p["updated"] if name in here] + [n for n in p["installed"] if n not in here])
+    updated = {name: there[name] for name in p["updated"] if name in here and there.get(name, here[name]) != here[name]}
+    installed = [name for name in p["installed"] if name not in here]
+    missing = [name for name in installed if name not in there]
+    if missing:
+        module.fail_json(msg="no repository of this node has %s" % missing[0])
+    before = ["%s is held\n" % name for name in held] + ["%s %s\n" % (name, here[name]) for name in sorted({*absent, *updated})]
+    after = ["%s %s\n" % (name, there[name]) for name in sorted({*updated, *installed})]
+    diff = {"before": "".join(before), "after": "".join(after), "before_header": "packages", "after_header": "packages"}
+    if not (before or after) or module.check_mode:
+        module.exit_json(changed=bool(before or after), diff=diff)
+    kept = kept or {"versions": {}, "held": [], "new": []}
+    for name in [*absent, *updated]:
+        kept["versions"].setdefault(name, here[name])
+    kept["held"] += [name for name in held if name not in kept["held"]]
+    kept["new"] += [name for name in installed if name not in kept["new"]]
+    fleet_saved.save(p["saved"], kept)
+    if held:
+        lines(module, ["apt-mark", "unhold", "--", *held])
+    if absent:
+        lines(module, [*APT, "remove", "--", *absent])
+    if updated or installed:
+        lines(
+            module, [*APT, "install", "--no-install-recommends", "--", *["%s=%s" % (n, there[n]) for n in sorted({*updated, *installed})]]
+        )
+    module.exit_json(changed=True, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roll-out of a plan: check mode, canaries, batches, each drained if it must be, changed, confirmed, audited; and the way back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleet_audit import draining, policy, remediation, roleplay
+from fleet_audit.findings import Report
+from fleet_audit.model import FleetAuditError, Secret
+from fleet_audit.report.text import clean
+from fleet_audit.runs import Store
+
+LOOK = "gpu-work-runs-in-jobs"
+"""A check that leans on the table of GPU processes: it is run to look whether a node has GPU work."""
+POLL_S = 10
+"""Seconds between two looks at the scheduler."""
+
+
+@dataclass
+class Rollout:
+    """A plan that is carried out or taken back, and all that this needs."""
+
+    plan: remediation.Plan
+    file: Path
+    store: Store
+    folder: Path
+    """All that is done is kept here."""
+    given: Mapping[str, Any]
+    """What the command line says of the way to the hosts."""
+    reach: roleplay.Reach
+    drain: str | None
+    deadline_s: float
+    confirm_s: int
+
+    @classmethod
+    def begin(cls, plan_file: Path, given: dict[str, Any], *, drain: str | None, deadline_s: float, confirm_s: int) -> Rollout:
+        """The plan of a file, its folder in the store, and the password if one is to be asked for. Raises `FleetAuditError`."""
+        from fleet_audit.cli import _pipeline
+
+        if not plan_file.is_file():
+            raise FleetAuditError(f"{plan_file}: no such plan")
+        plan = remediation.load(plan_file)
+        password = None
+        if given["ask_become_pass"]:
+            if not sys.stdin.isatty():
+                raise FleetAuditError(
+                    "a password was to be asked for, and standard input is no terminal; give it in the inventory, by Ansible Vault"
+                )
+            given["become"] = True
+            password = Secret(click.prompt("Password to become root", hide_input=True, err=True))
+        store = _pipeline.open_store(given["store_folder"]).writable()
+        store.folder = store.folder.absolute()
+        folder = store.folder / "remediation" / plan.plan
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        more = {**({"ansible_user": given["user"]} if given["user"] else {}),
+                **({"ansible_ssh_private_key_file": str(Path(given["private_key"]).absolute())} if given["private_key"] else {})}  # fmt: skip
+        reach = roleplay.Reach(plan.inventory, given["become"], password, more)
+        made = cls(plan, plan_file, store, folder, given, reach, drain, deadline_s, confirm_s)
+        if drain in ("slurm", "kubernetes"):
+            _ = made.scheduler  # that the policy does not say where it runs is told before anything is done
+        return made
+
+    # --- What was done ---------------------------------------------------------------------------
+
+    def done(self) -> set[tuple[int, str]]:
+        """(action, host) of what was changed, shown to pass, and not taken back since."""
+        found: set[tuple[int, str]] = set()
+        for entry in roleplay.progress(self.folder):
+            pairs = {(entry["action"], host) for host in entry["hosts"]} if "action" in entry else set()
+            found = found | pairs if entry["kind"] == "done" else found - pairs if entry["kind"] == "rolled-back" else found
+        return found
+
+    def held(self) -> list[str]:
+        """Hosts that this plan took out of scheduling and has not given back."""
+        found: set[str] = set()
+        for entry in roleplay.progress(self.folder):
+            found = found | set(entry["hosts"]) if entry["kind"] == "drained" else found
+            found = found - set(entry["hosts"]) if entry["kind"] == "given-back" else found
+        return sorted(found)
+
+    # --- Forward ---------------------------------------------------------------------------------
+
+    def show(self, pending: Sequence[tuple[int, remediation.Action]]) -> None:
+        """Check mode of all that is to be done, with its differences. Raises `FleetAuditError` if a host cannot be changed so."""
+        done = self.done()
+        for index, action in pending:
+            hosts = [h for batch in action.batches for h in batch if (index, h) not in done]
+            click.echo(f"{action.role} on {len(hosts)} hosts, in check mode")
+            played = self._play(action, hosts, "present", check=True)
+            for host in sorted(played.diffs):
+                lines = [clean(line, 300) for line in played.diffs[host].splitlines()]  # what a node's file holds is a node's text
+                click.echo("\n".join([f"--- {clean(host)}", *lines]))
+            for host, why in sorted(played.failed.items()):
+                click.echo(f"{clean(host)}: {clean(why, 500)}", err=True)
+            if played.failed:
+                names = ", ".join(sorted(played.failed)[:5])
+                raise FleetAuditError(f"{action.role} cannot be carried out on {names}: nothing was changed")
+
+    def out(self, pending: Sequence[tuple[int, remediation.Action]], before: Report) -> int:
+        """Carry it out, batch by batch; the exit status."""
+        left: list[str] = []
+        done = self.done()
+        for index, action in pending:
+            if action.disruption != "none" and self.drain is None:
+                left.append(action.role)
+                click.echo(f"{action.role} is left, as it disturbs ({action.disruption}): --drain slurm or kubernetes takes nodes out first, "
+                           "--drain none says that nothing is scheduled there", err=True)  # fmt: skip
+                continue
+            for number, batch in enumerate(action.batches):
+                hosts = [h for h in batch if (index, h) not in done]
+                if action.disruption != "none" and hosts:
+                    free, busy = self.free(hosts)
+                    left += busy
+                    hosts = free
+                problem = self._batch(index, action, number, hosts, before) if hosts else ""
+                if problem:
+                    click.echo(f"stopped: {problem}; `fleet-audit remediate rollback {self.file}` takes it back", err=True)
+                    if held := self.held():
+                        click.echo(f"out of scheduling until then, or until it is applied again: {', '.join(held)}", err=True)
+                    return 1
+                self.give_back(hosts)
+        click.echo(f"done, but for {', '.join(left[:8])}" if left else "done: what was planned is shown to pass")
+        return 3 if left else 0
+
+    def _batch(self, index: int, action: remediation.Action, number: int, hosts: Sequence[str], before: Report) -> str:
+        """One batch: changed, confirmed, audited; why the roll-out stops, or nothing."""
+        word = "canaries" if number == 0 else f"batch {number + 1} of {len(action.batches)}"
+        click.echo(f"{action.role}, {word}: {', '.join(hosts[:8])}{' ...' if len(hosts) > 8 else ''}")
+        roleplay.note(self.folder, {"kind": "begun", "action": index, "hosts": list(hosts)})
+        played = self._play(action, hosts, "present")
+        if played.failed:
+            return "; ".join(f"{h}: {clean(w, 300)}" for h, w in sorted(played.failed.items())[:5])
+        if action.confirm:
+            confirmed = self._play(action, hosts, "confirmed")
+            if confirmed.failed:
+                lost = ", ".join(sorted(confirmed.failed)[:5])
+                return f"no new connection to {lost} could confirm it; the nodes put the state before back by themselves"
+        tables = set(remediation.roles()[action.role].file.tables)
+        checks = sorted({str(c.id) for c in before.checks if set(c.tables) & tables} | set(action.checks))
+        report = self._audit(hosts, checks)
+        was = {(r.check, r.host): str(r.outcome) for r in before.results}
+        now = {(r["check"], r["host"]): (r["outcome"], r["reason"]) for r in report["results"]}
+        for host in hosts:
+            for check in action.findings[host]:
+                outcome, reason = now.get((check, host), ("unknown", "it was not audited"))
+                if outcome != "pass":
+                    return f"{check} on {host} is {outcome}: {clean(reason, 300)}"
+        worse = [key for key, (outcome, _) in now.items() if outcome == "fail" and was.get(key) == "pass"]
+        if worse:
+            return f"{worse[0][0]} on {worse[0][1]} fails now, and passed before"
+        roleplay.note(self.folder, {"kind": "done", "action": index, "hosts": list(hosts), "run": report["run"]["id"]})
+        click.echo(f"  {len(hosts)} changed and audited: run {report['run']['id']}")
+        return ""
+
+    # --- Back ------------------------------------------------------------------------------------
+
+    def back(self, only: Sequence[str]) -> int:
+        """Restore what was saved, the last action first; the exit status."""
+        touched = {(n["action"], h) for n in roleplay.progress(self.folder) if n.get("kind") in ("begun", "done") for h in n["hosts"]}
+        unknown = set(only) - {h for _, h in touched}
+        if unknown:
+            raise FleetAuditError(f"--host: plan {self.plan.plan} has not touched {sorted(unknown)[0]!r}")
+        failed: dict[str, str] = {}
+        for index in reversed(range(len(self.plan.actions))):
+            action = self.plan.actions[index]
+            hosts = sorted(h for i, h in touched if i == index and (not only or h in only))
+            if hosts and action.disruption != "none":
+                hosts, busy = self.free(hosts)
+                failed |= dict.fromkeys(busy, f"{action.role} was not taken back: it has work")
+            if not hosts:
+                continue
+            played = self._play(action, hosts, "restored")
+            failed |= played.failed
+            back = [h for h in hosts if h not in played.failed]
+            roleplay.note(self.folder, {"kind": "rolled-back", "action": index, "hosts": back})
+            click.echo(f"{action.role}: restored on {len(played.changed)} of {len(hosts)} hosts")
+            if back:
+                report = self._audit(back, action.checks)
+                fails = sum(r["outcome"] == "fail" for r in report["results"])
+                click.echo(f"  audited: run {report['run']['id']}, {fails} findings of the plan are back")
+            self.give_back(back)
+        if not touched:
+            click.echo("the plan has changed nothing")
+        if not failed:
+            self.give_back([h for h in self.held() if not only or h in only])
+        for host, why in sorted(failed.items()):
+            click.echo(f"{clean(host)}: {clean(why, 300)}", err=True)
+        return 1 if failed else 0
+
+    # --- Training first --------------------------------------------------------------------------
+
+    @cached_property
+    def scheduler(self) -> tuple[draining.Scheduler, Callable[[str], str]]:
+        """The scheduler, and how it calls a host. Raises `FleetAuditError` if the policy does not say where its tool runs."""
+        word = self.drain if self.drain in ("slurm", "kubernetes") else self._drained_by()
+        path = self.plan.policy_file
+        site = policy.load(Path(path)) if path and os.path.exists(path) else policy.Policy()
+        file = site.remediation.slurm if word == "slurm" else site.remediation.kubernetes
+        if file is None:
+            tool = "scontrol" if word == "slurm" else "kubectl"
+            raise FleetAuditError(f"--drain {word}: the policy does not say where {tool} runs: `remediation: {{{word}: {{on: HOST}}}}`")
+
+        def ask(argv: Sequence[str]) -> tuple[int, str]:
+            return roleplay.ask(file.on, argv, self.reach, self.folder)
+
+        kind = draining.Slurm if word == "slurm" else draining.Kubernetes
+        return kind(ask, self.plan.plan), lambda host: draining.node_name(host, file.names)
+
+    def _drained_by(self) -> str:
+        return next((n["by"] for n in reversed(roleplay.progress(self.folder)) if n["kind"] == "drained"), "slurm")
+
+    def free(self, hosts: Sequence[str]) -> tuple[list[str], list[str]]:
+        """(hosts that may be disturbed, hosts that are left alone), those that are left named with the reason."""
+        left: dict[str, str] = {}
+        if self.drain in ("slurm", "kubernetes"):
+            left = self._take_out(hosts)
+        free = [h for h in hosts if h not in left]
+        left |= self._busy(free) if free else {}
+        for host, why in sorted(left.items()):
+            click.echo(f"{clean(host)}: left alone, {clean(why, 300)}", err=True)
+        self.give_back([h for h in left if h in self.held()])
+        return [h for h in hosts if h not in left], sorted(left)
+
+    def _take_out(self, hosts: Sequence[str]) -> dict[str, str]:
+        """Take hosts out of scheduling and wait for their work to end; {host: why it is left}."""
+        scheduler, called = self.scheduler
+        nodes = {called(host): host for host in hosts}
+        known = scheduler.look(list(nodes))
+        left = {host: f"{self.drain} knows no node {node}" for node, host in nodes.items() if node not in known}
+        new = [node for node, found in known.items() if not found.out]
+        if new:
+            # Noted first: ended in between, the node is given back although it may not have been taken.
+            roleplay.note(self.folder, {"kind": "drained", "by": self.drain, "hosts": sorted(nodes[n] for n in new)})
+            scheduler.take_out(new)
+            click.echo(f"  taken out of scheduling: {', '.join(sorted(nodes[n] for n in new))}")
+        end = time.monotonic() + self.deadline_s
+        waiting = ""
+        while True:
+            known = scheduler.look(list(nodes))
+            busy = {nodes[n]: found.work for n, found in known.items() if found.work}
+            if not busy or time.monotonic() >= end:
+                break
+            if (now := ", ".join(sorted(busy))) != waiting:
+                waiting = now
+                click.echo(f"  waiting for {', '.join(f'{clean(h)} ({clean(w, 100)})' for h, w in sorted(busy.items())[:5])}", err=True)
+            time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
+        for node, found in known.items():
+            if found.work:
+                left[nodes[node]] = f"it is still busy after {self.deadline_s / 60:.0f} minutes: {found.work}"
+            elif not found.out:
+                left[nodes[node]] = "somebody put it back into scheduling meanwhile"
+        return left
+
+    def give_back(self, hosts: Sequence[str]) -> None:
+        """Give hosts that this plan took out back to their scheduler; those of others stay out."""
+        ours = [host for host in hosts if host in self.held()]
+        if not ours:
+            return
+        scheduler, called = self.scheduler
+        nodes = {called(host): host for host in ours}
+        out = sorted(node for node, found in scheduler.look(list(nodes)).items() if found.out and found.ours)
+        if out:
+            scheduler.give_back(out)
+            click.echo(f"  given back to scheduling: {', '.join(sorted(nodes[n] for n in out))}")
+        roleplay.note(self.folder, {"kind": "given-back", "hosts": ours})
+
+    def _busy(self, hosts: Sequence[str]) -> dict[str, str]:
+        """{host: why it is left alone} of those that have GPU work, or of which that is not known."""
+        from fleet_audit.facts import tables
+        from fleet_audit.tables import Facts
+
+        report = self._audit(hosts, [LOOK])
+        facts = Facts.load({"gpu_processes": tables()["gpu_processes"]}, self.store.find(report["run"]["id"]).facts())
+        try:
+            rows = facts.connection.execute("SELECT host, count(*) FROM gpu_processes GROUP BY host").fetchall()
+            states = {h: s.get("gpu_processes", ("none", "not read")) for h, s in facts.coverage().items()}
+        finally:
+            facts.connection.close()
+        busy = {host: f"{n} processes compute on its GPUs" for host, n in rows}
+        return {
+            h: busy.get(h) or f"whether it has GPU work is not known: {states.get(h, ('', 'not read'))[1]}"
+            for h in hosts if h in busy or states.get(h, ("none",))[0] != "complete"
+        }  # fmt: skip
+
+    # --- The two that do it ----------------------------------------------------------------------
+
+    def _play(self, action: remediation.Action, hosts: Sequence[str], state: str, *, check: bool = False) -> roleplay.Played:
+        extra = {"fleet_audit_confirm_s": self.confirm_s}
+        return roleplay.play(action, hosts, self.reach, self.folder, state=state, check=check, plan=self.plan.plan, extra=extra,
+                             told=lambda line: click.echo(f"  {line}", err=True))  # fmt: skip
+
+    def _audit(self, hosts: Sequence[str], checks: Sequence[str]) -> Any:
+        """Audit some hosts again, as a run of its own. Raises `FleetAuditError` if that could not be done."""
+        out = self.folder / "audit.json"
+        out.unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "fleet_audit", "run", self.plan.inventory, "-l", ",".join(hosts), "-f", "json", "-o", str(out), "-q",
+                "--store", str(self.store.folder), "--profile", self.plan.profile]  # fmt: skip
+        for check in checks:
+            argv += ["--check", check]
+        argv += ["-b"] if self.given["become"] else []
+        argv += ["--policy", self.plan.policy_file] if self.plan.policy_file and os.path.exists(self.plan.policy_file) else []
+        argv += ["-u", self.given["user"]] if self.given["user"] else []
+        argv += ["--private-key", self.given["private_key"]] if self.given["private_key"] else []
+        code, said = _asked(argv, self.reach.become_password)
+        if code not in (0, 1, 3) or not out.exists():
+            raise FleetAuditError(f"the hosts could not be audited again: {said.strip() or code}")
+        return json.loads(out.read_bytes())
+
+
+def _asked(argv: list[str], password: Secret | None) -> tuple[int | None, str]:
+    """(exit status, what it said) of an audit; the password goes to its question, on a terminal that nobody sees."""
+    if password is None:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+    import pexpect  # type: ignore[import-untyped]  # ansible-runner has it
+
+    child = pexpect.spawn(argv[0], [*argv[1:], "-K"], timeout=None, encoding="utf-8", codec_errors="replace", echo=False)
+    child.expect("Password to become root")
+    child.sendline(password.reveal())
+    child.expect(pexpect.EOF)
+    child.close()
+    return child.exitstatus, str(child.before).replace(password.reveal(), "")
