@@ -38,7 +38,7 @@ docs: $(READY) ## Write the generated pages anew
 	$(BIN)/python docs/generate.py
 
 molecule: $(READY) packages ## Every role's scenario on booted hosts
-	MOLECULE=all $(BIN)/python -m pytest -q tests/e2e/test_molecule.py tests/e2e/test_roles.py
+	MOLECULE=all $(BIN)/python -m pytest -q -n 2 --dist load tests/e2e/test_molecule.py tests/e2e/test_roles.py
 
 mutants: $(READY) ## Whether the examples of checks notice altered SQL; writes the page of figures
 	$(BIN)/python -m tests.mutants --write

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +120,30 @@ def test_from_findings_to_fixed_nodes_and_back(site: Site) -> None:
     site.cli("remediate", "rollback", path, "-b", "--host", "node-1", "--host", "node-2", "--host", "node-3")
     gone = site.lab.exec("node-1", ["ls", "/etc/ssh/sshd_config.d", "/etc/sysctl.d"], timeout=20).stdout
     assert "fleet-audit" not in gone
+
+
+def test_an_apply_that_is_killed_is_completed_by_a_second_one_or_undone(site: Site) -> None:
+    site.audit()
+    path = site.folder / "killed.yaml"
+    assert site.cli("remediate", "plan", "--max-disruption", "none", "--host", "node-1", "-o", path).returncode == 0
+    progress = site.store / "remediation" / yaml.safe_load(path.read_text())["plan"] / "progress.jsonl"
+    for second, after in (("apply", "pass"), ("rollback", "fail")):
+        argv = [*MAIN, "remediate", "apply", str(path), "-b", "--yes", "--store", str(site.store)]
+        process = subprocess.Popen(site.lab.command(argv), env=cli_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = progress.read_text().count("begun") if progress.exists() else 0
+        while not progress.exists() or progress.read_text().count("begun") == before:
+            assert process.poll() is None, "it ended before it began"
+            time.sleep(0.05)
+        time.sleep(random.random() * 4)  # while Ansible changes the node, or while it is audited
+        process.kill()
+        process.wait()
+        told = site.cli("remediate", "status", path, "--format", "json")
+        assert told.returncode == 3 and {a["state"] for a in json.loads(told.stdout)["actions"]} == {"begun"}, told.stdout
+        done = site.cli("remediate", second, path, "-b", *(["--yes"] if second == "apply" else []))
+        assert done.returncode == 0, done.stdout + done.stderr
+        outcomes = {o for (h, c), o in site.audit().items() if h == "node-1" and not c.startswith("ssh-")}
+        assert outcomes == {after}
+        assert site.cli("remediate", "rollback", path, "-b").returncode == 0
 
 
 def lock_out(site: Site, name: str, within: int) -> CompletedProcess[str]:

@@ -76,10 +76,14 @@ class Rollout:
 
     def done(self) -> set[tuple[int, str]]:
         """(action, host) of what was changed, shown to pass, and not taken back since."""
-        found: set[tuple[int, str]] = set()
+        return {pair for pair, state in self.states().items() if state == "done"}
+
+    def states(self) -> dict[tuple[int, str], str]:
+        """(action, host) -> planned, begun (applied again it is completed, or rolled back undone), done, or rolled-back."""
+        found = {(i, h): "planned" for i, action in enumerate(self.plan.actions) for batch in action.batches for h in batch}
         for entry in roleplay.progress(self.folder):
-            pairs = {(entry["action"], host) for host in entry["hosts"]} if "action" in entry else set()
-            found = found | pairs if entry["kind"] == "done" else found - pairs if entry["kind"] == "rolled-back" else found
+            if entry["kind"] in ("begun", "done", "rolled-back"):
+                found |= {(entry["action"], host): entry["kind"] for host in entry["hosts"]}
         return found
 
     def held(self) -> list[str]:
@@ -168,7 +172,7 @@ class Rollout:
 
     def back(self, only: Sequence[str]) -> int:
         """Restore what was saved, the last action first; the exit status."""
-        touched = {(n["action"], h) for n in roleplay.progress(self.folder) if n.get("kind") in ("begun", "done") for h in n["hosts"]}
+        touched = {pair for pair, state in self.states().items() if state != "planned"}
         unknown = set(only) - {h for _, h in touched}
         if unknown:
             raise FleetAuditError(f"--host: plan {self.plan.plan} has not touched {sorted(unknown)[0]!r}")

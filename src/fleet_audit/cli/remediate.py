@@ -160,3 +160,32 @@ def rollback(plan_file: Path, only: tuple[str, ...], drain: str | None, drain_de
 
     roll = Rollout.begin(plan_file, given, drain=drain or "none", deadline_s=60 * drain_deadline, confirm_s=0)
     return roll.back(only)
+
+
+@command.command()
+@click.argument("plan_file", type=click.Path(path_type=Path), metavar="PLAN")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people, or for programs."
+)
+@options.store
+def status(plan_file: Path, form: str, store_folder: Path | None) -> int:
+    """Say how far PLAN came on each host, and which hosts it holds out of scheduling.
+
+    Exit status: 0 all is done, 3 something is not.
+    """
+    import json
+
+    from fleet_audit.cli._rollout import Rollout
+
+    given = {"store_folder": store_folder, "ask_become_pass": False, "become": False, "user": None, "private_key": None}
+    roll = Rollout.begin(plan_file, given, drain=None, deadline_s=0, confirm_s=0)
+    states, held = roll.states(), roll.held()
+    rows = [{"role": roll.plan.actions[i].role, "host": host, "state": state} for (i, host), state in sorted(states.items())]
+    if form == "json":
+        click.echo(json.dumps({"plan": roll.plan.plan, "run": roll.plan.run, "actions": rows, "out_of_scheduling": held}, indent=1))
+    else:
+        for row in rows:
+            click.echo(f"{row['role']:<22} {row['host']:<30} {row['state']}")
+        if held:
+            click.echo(f"out of scheduling: {', '.join(held)}")
+    return 0 if set(states.values()) <= {"done"} else 3

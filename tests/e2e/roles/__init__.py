@@ -55,7 +55,10 @@ def checks(role: str) -> list[str]:
     return SCRIPTS[role].read_text("utf-8").splitlines()[0].removeprefix("# checks: ").split()
 
 
-UNSEEN = {"kernel_modules": "the machine's kernel may have no modules"}
+UNSEEN = {
+    "apparmor": "the machine's kernel may have no AppArmor", "kernel_modules": "the machine's kernel may have no modules",
+    "snaps": "the hosts have no snapd",
+}  # fmt: skip
 """Roles whose facts no host of the lab shows: they are tried by their Molecule scenario alone."""
 POLICY: dict[str, object] = {
     "params": {"listeners-allowed": {"allowed": ["22/tcp", "9100/tcp"]}},
@@ -64,6 +67,7 @@ POLICY: dict[str, object] = {
             "log_forwarding_target": "logs.example.invalid:6514",
             "firewall_trusted_networks": ["10.20.0.0/16", "fd00:1::/64"],
             "package_updates_absent": ["telnet"],
+            "nvidia_persistence_options": "--chuid nvidia-persistenced --start --exec /usr/lib/play/nvidia-persistenced -- infinity".split(),
         }
     },
 }
