@@ -19,7 +19,7 @@ import yaml
 from tests.conftest import MAIN, cli_environment, load_report
 from tests.hosts import HostSpec, Lab, LabUnavailable
 
-pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("remediation")]
 
 CHECKS = ("icmp-redirects-refused", "redirects-not-sent", "source-routes-refused", "network-floods-resisted", "ssh-x11-forwarding-off",
           "ssh-authentication-attempts-limited", "ssh-tunnel-off", "ssh-agent-forwarding-off")  # fmt: skip

@@ -23,7 +23,7 @@ from tests.conftest import MAIN, cli_environment
 from tests.e2e.roles import POLICY, SCRIPTS, UNSEEN, checks, chosen, host
 from tests.hosts import Lab, LabUnavailable
 
-pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("remediation")]
 
 
 def test_every_role_is_tried() -> None:
@@ -85,6 +85,9 @@ class Site:
         back = self.cli("remediate", "rollback", path, "-b")
         assert back.returncode == 0, back.stdout + back.stderr
         self.must("fail")
+        # The names of files in roles/file_permissions.sh would make this, here or there.
+        assert not Path("/run/fleet-audit-was-here").exists()
+        assert self.lab.exec("node", ["ls", "/run/fleet-audit-was-here"], check=False, timeout=30).returncode != 0
         left = self.lab.exec("node", ["find", "/etc", "-name", "*fleet-audit*"], timeout=30).stdout
         assert left == "", left
         shutil.rmtree(self.store / "remediation")

@@ -47,7 +47,7 @@ def chosen(roles: Sequence[str]) -> list[str]:
         return list(roles)
     if word:
         return sorted(roles)[int(word[:8], 16) % 3 :: 3]
-    return [role for role in roles if role in ("ssh_hardening", "sysctl")]
+    return [role for role in roles if role in ("file_permissions", "ssh_hardening")]
 
 
 def checks(role: str) -> list[str]:
