@@ -52,6 +52,8 @@ class Action(BaseModel):
     grade: str
     disruption: Literal["none", "service-restart", "reboot", "drain"]
     confirm: bool
+    saves: str
+    """What rollback brings back, and what it cannot."""
     checks: list[str]
     variables: dict[str, Any]
     batches: list[list[str]] = Field(min_length=1)
@@ -165,8 +167,9 @@ def make(
         variables = {k: _resolved(v, views) for k, v in variables.items()} | {k: v for k, v in site.items() if k in role.variables}
         disruption = max((described[c]["remediation"]["disruption"] for c in ids), key=DISRUPTIONS.index)
         actions.append(
-            Action(role=name, grade=role.file.grade, disruption=disruption, confirm=role.file.confirm, checks=ids, variables=variables,
-                   batches=_batches(sorted(of_host), groups, batch), findings={h: sorted(found) for h, found in sorted(of_host.items())})
+            Action(role=name, grade=role.file.grade, disruption=disruption, confirm=role.file.confirm, saves=role.file.saves, checks=ids,
+                   variables=variables, batches=_batches(sorted(of_host), groups, batch),
+                   findings={h: sorted(found) for h, found in sorted(of_host.items())})
         )  # fmt: skip
     actions.sort(key=lambda a: (DISRUPTIONS.index(a.disruption), a.role))
     now = datetime.now(UTC).replace(microsecond=0)
