@@ -53,6 +53,7 @@ PIP = "[global]\nextra-index-url =\n    http://a\n    http://b\nindex-url = http
         (PIP, {"keys": {"extra-index-url": None}, "continued": True}, "[global]\nindex-url = http://x\n\n[install]\nuser = yes\n"),
         (PIP, {"keys": {"timeout": "60"}, "section": "global", "equals": " = "}, PIP.replace("x\n\n", "x\ntimeout = 60\n\n")),
         ("A=1\nSlurm=2\nslurm=3\n#Slurm=4\n", {"keys": {"Slurm": "5"}}, "A=1\nSlurm=5\n#Slurm=4\n"),
+        ("A=1,\\\n 2\nB=3\n", {"keys": {"A": "4"}}, "A=4\nB=3\n"),
         ("A=1\n", {"keys": {"B": None}}, "A=1\n"),
         ("", {"keys": {"A": "1"}}, "A=1\n"),
         ("x:\n  a: 1\na: 2\n", {"keys": {"a": "3"}, "equals": ": "}, "x:\n  a: 1\na: 3\n"),

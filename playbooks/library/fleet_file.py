@@ -24,6 +24,7 @@ options:
   saved: {description: Folder in which the state before is kept, type: path, required: true}
   validate: {description: Command that must end with 0 once the files are in place, type: list, elements: str, default: []}
   reload: {description: Command that makes the service read them, type: list, elements: str, default: []}
+  restart: {description: Units that then begin anew, if they run at all, and must go on, type: list, elements: str, default: []}
   back: {description: Command that makes the service read the state before; by default `reload`, type: list, elements: str}
   confirm_s: {description: Seconds after which the state before comes back unless it was confirmed; 0 never, type: int, default: 0}
 """
@@ -38,7 +39,7 @@ from ansible.module_utils.basic import AnsibleModule
 def with_keys(text, edit):
     """Settings of a file of `KEY = value` lines; the first line of a key is replaced, its others go.
 
-    With `continued`, lines that are indented below a key are part of its value.
+    A line after a backslash, and with `continued` one that is indented below a key, is part of its value.
     """
     equals, section = str(edit.get("equals", "=")), edit.get("section")
     lines = text.splitlines()
@@ -55,9 +56,11 @@ def with_keys(text, edit):
     for key, value in edit["keys"].items():
         found = re.compile(("" if equals.strip() == ":" else r"\s*") + re.escape(key) + r"(\s*[=:]|\s+|$)", re.IGNORECASE)
         line = None if value is None else "%s%s%s" % (key, equals, value)
-        kept, within = [], False
+        kept, within, goes_on = [], False, False
         for old in part:
-            within = bool(found.match(old)) or (within and edit.get("continued") and old[:1].isspace() and old.strip() != "")
+            indented = edit.get("continued") and old[:1].isspace() and old.strip() != ""
+            within = bool(found.match(old)) or (within and (goes_on or indented))
+            goes_on = old.endswith("\\")
             if within and found.match(old) and line is not None:
                 kept.append(line)
                 line = None
@@ -123,11 +126,9 @@ def restore(module, p):
         for path, was in sorted(old["files"].items()):
             fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
         fleet_saved.drop_folders(old["made"])
-        back = old["back"] if p["back"] is None and not p["reload"] else p["back"] if p["back"] is not None else p["reload"]
-        if back:
-            code, out = fleet_saved.run(back)
-            if code:
-                module.fail_json(msg="restored, but the service did not read it: " + out)
+        code, out = fleet_saved.reload(p["reload"] if p["back"] is None else p["back"], p["restart"])
+        if code:
+            module.fail_json(msg="restored, but the service did not read it: " + out)
         fleet_saved.drop(p["saved"])
     module.exit_json(changed=True, diff=diff)
 
@@ -147,6 +148,7 @@ def main():
             "saved": {"type": "path", "required": True},
             "validate": {"type": "list", "elements": "str", "default": []},
             "reload": {"type": "list", "elements": "str", "default": []},
+            "restart": {"type": "list", "elements": "str", "default": []},
             "back": {"type": "list", "elements": "str"},
             "confirm_s": {"type": "int", "default": 0},
         },
@@ -213,13 +215,12 @@ def main():
             undo("refused by %s, and put back: %s" % (p["validate"][0], out))
     if p["confirm_s"]:  # armed before the service reads it
         fleet_saved.arm(saved, p["confirm_s"])
-    if p["reload"]:
-        code, out = fleet_saved.run(p["reload"])
-        if code:
-            for path, was in now.items():
-                fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
-            fleet_saved.run(state["back"])
-            undo("the service did not read it, and it was put back: " + out)
+    code, out = fleet_saved.reload(p["reload"], p["restart"])
+    if code:
+        for path, was in now.items():
+            fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
+        fleet_saved.reload(state["back"], p["restart"])
+        undo("the service did not read it, and it was put back: " + out)
     module.exit_json(changed=True, diff=diff)
 
 

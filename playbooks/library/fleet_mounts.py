@@ -85,6 +85,8 @@ def main():
     if p["state"] == "restored":
         if kept and not module.check_mode:
             file = kept["file"]
+            if fleet_saved.digest(p["fstab"]) not in (kept["wrote"], fleet_saved.hashed(file["content"])):
+                module.fail_json(msg="%s was changed by others since: nothing was put back" % p["fstab"])
             fleet_saved.put(p["fstab"], file["content"], file["mode"], file["uid"], file["gid"])
             for folder, options in sorted(kept["mounts"].items()):
                 if folder in now:
@@ -114,6 +116,7 @@ def main():
     if not changed or module.check_mode:
         module.exit_json(changed=changed, diff=diff)
     kept = kept or {"file": fleet_saved.snapshot(p["fstab"]), "mounts": {}}
+    kept["wrote"] = fleet_saved.hashed(after if after != (before or "") else before)
     for folder in lacking:
         have = [o for o in now[folder][2] if o in PER_MOUNT]
         kept["mounts"].setdefault(folder, have + [o[2:] for o in lacking[folder]])

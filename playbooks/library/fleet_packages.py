@@ -51,6 +51,11 @@ def candidates(module, names):
     return {name: version for name, version in found.items() if version != "(none)"}
 
 
+def removed(module, words):
+    """What apt would take away."""
+    return [line.split()[1] for line in lines(module, ["apt-get", "--simulate", "--quiet", *words]) if line.startswith("Remv ")]
+
+
 def main():
     """Do what the parameters say."""
     module = AnsibleModule(
@@ -94,6 +99,11 @@ def main():
     missing = [name for name in installed if name not in there]
     if missing:
         module.fail_json(msg="no repository of this node has %s" % missing[0])
+    also = removed(module, ["remove", "--", *absent]) if absent else []
+    wanted = ["%s=%s" % (name, there[name]) for name in sorted({*updated, *installed})]
+    also += removed(module, ["install", "--allow-change-held-packages", "--no-install-recommends", "--", *wanted]) if wanted else []
+    if set(also) - set(absent):
+        module.fail_json(msg="apt would also take %s away; nothing was changed" % ", ".join(sorted(set(also) - set(absent))))
     before = ["%s is held\n" % name for name in held] + ["%s %s\n" % (name, here[name]) for name in sorted({*absent, *updated})]
     after = ["%s %s\n" % (name, there[name]) for name in sorted({*updated, *installed})]
     diff = {"before": "".join(before), "after": "".join(after), "before_header": "packages", "after_header": "packages"}

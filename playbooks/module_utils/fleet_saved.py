@@ -18,6 +18,8 @@ import time
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 UNITS = "/etc/systemd/system"
+SETTLE_S = 3
+"""Seconds after which a service that begins anew must still run."""
 CREDENTIALS = re.compile(r"(://)[^/@\s]*@")
 OTHER_SECRETS = re.compile(r"(?i)((?:pass|token|secret|key)\w*[\"']?\s*[=:]\s*)\S+")
 
@@ -194,6 +196,21 @@ def run(argv):
         return 127, "%s: %s" % (argv[0], error.strerror)
     out = process.communicate()[0].decode("utf-8", "replace")
     return process.returncode, out.strip()
+
+
+def reload(argv, units=()):
+    """Make services read what was changed: by a command, and units that run at all begin anew and must go on. (status, output)."""
+    code, out = run(argv) if argv else (0, "")
+    for unit in units if code == 0 else ():
+        if run(["systemctl", "show", "-p", "ActiveState", "--value", "--", unit])[1] in ("inactive", ""):
+            continue
+        code, out = run(["systemctl", "restart", "--", unit])
+        time.sleep(0 if code else SETTLE_S)
+        if code == 0 and run(["systemctl", "is-active", "--quiet", "--", unit])[0]:
+            return 1, "%s does not go on" % unit
+        if code:
+            return code, out
+    return code, out
 
 
 def unit_of(saved):

@@ -78,7 +78,7 @@ class Slurm:
             name, state = re.search(r"\bNodeName=(\S+)", line), re.search(r"\bState=(\S+)", line)
             if not name or not state or name[1] not in nodes:
                 continue
-            words = set(state[1].rstrip("*~#!%$@^-").split("+"))
+            words = {word.rstrip("*~#!%$@^-") for word in state[1].split("+")}
             reason = re.search(r"\bReason=(.*?)(?: \[\S+@\S+\]| \w+=|$)", line)
             busy = sorted(words & {"ALLOCATED", "MIXED", "COMPLETING"})
             found[name[1]] = Node(

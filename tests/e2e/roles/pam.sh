@@ -5,4 +5,4 @@
 usermod -p "$HASH" ops
 sed -i -e '/nullok/!s/pam_unix.so/& nullok/' /usr/share/pam-configs/unix
 pam-auth-update --force --package
-echo 'minlen = 8' >> /etc/security/pwquality.conf
+printf 'minlen = 8\ndictcheck = 0\n' >> /etc/security/pwquality.conf
