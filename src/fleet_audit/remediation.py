@@ -42,6 +42,8 @@ class RoleFile(BaseModel):
     confirm: bool
     """A new connection must confirm it, or the node puts the state before back."""
     checks: list[str]
+    needs: dict[str, list[str]] = {}
+    """Check -> variables of which the site must give one."""
 
 
 class Action(BaseModel):
@@ -148,7 +150,9 @@ def make(
             or (hosts is not None and result.host not in hosts)
         ):
             continue
-        why = _why_not(described[result.check].get("remediation"), result.check, most, experimental=experimental)
+        remediation = described[result.check].get("remediation")
+        given = {k: _resolved(v, views) for k, v in ((remediation or {}).get("vars") or {}).items()} | site
+        why = _why_not(remediation, result.check, most, given, experimental=experimental)
         if result.waived:
             why = "a waiver accepts it"
         elif result.host in archived:
@@ -211,7 +215,7 @@ def _inventory(given: object, run: str) -> str:
     return str(Path(given).absolute())
 
 
-def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, *, experimental: bool) -> str:
+def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, given: Mapping[str, Any], *, experimental: bool) -> str:
     if not remediation:
         return "it has no automatic fix: see the check"
     role = roles().get(remediation["role"])
@@ -219,6 +223,9 @@ def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, *, ex
         return f"the role {remediation['role']} is not there yet: see the check's fix"
     if check not in role.file.checks:
         return f"the role {role.name} does not cover it: see the check's fix"
+    needed = role.file.needs.get(check, [])
+    if needed and not any(given.get(name) for name in needed):
+        return f"the policy gives no {' or '.join(needed)}: `remediation: vars`"
     if role.file.grade == "dry" and not experimental:
         return f"the role {role.name} was tried in check mode alone: --experimental"
     if DISRUPTIONS.index(remediation["disruption"]) > DISRUPTIONS.index(most):

@@ -57,7 +57,7 @@ def checks(role: str) -> list[str]:
 
 UNSEEN = {
     "apparmor": "the machine's kernel may have no AppArmor", "kernel_modules": "the machine's kernel may have no modules",
-    "snaps": "the hosts have no snapd",
+    "nvidia_settings": "the hosts have no driver", "snaps": "the hosts have no snapd", "swap_encryption": "the machine may have no swap, or be a guest",
 }  # fmt: skip
 """Roles whose facts no host of the lab shows: they are tried by their Molecule scenario alone."""
 POLICY: dict[str, object] = {
@@ -67,6 +67,13 @@ POLICY: dict[str, object] = {
             "log_forwarding_target": "logs.example.invalid:6514",
             "firewall_trusted_networks": ["10.20.0.0/16", "fd00:1::/64"],
             "package_updates_absent": ["telnet"],
+            "service_binding_units": {
+                "mlflow.service": {
+                    "environment": {"LISTEN": "tcp|127.0.0.1|5000"},
+                    "command": ["/opt/mlflow/bin/mlflow", "server", "--host", "127.0.0.1"],
+                },
+                "aim.service": {"environment": {"LISTEN": "tcp|127.0.0.1|43800"}},
+            },
             "nvidia_persistence_options": "--chuid nvidia-persistenced --start --exec /usr/lib/play/nvidia-persistenced -- infinity".split(),
         }
     },
