@@ -22,7 +22,7 @@ from tests.conftest import MAIN, cli_environment
 from tests.e2e.roles import host
 from tests.hosts import Lab, LabUnavailable
 
-pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("remediation")]
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("drain")]
 
 NODES = ("node-1", "node-2")
 CHECK = "journal-survives-reboot"

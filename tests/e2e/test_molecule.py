@@ -14,7 +14,7 @@ from tests.conftest import cli_environment
 from tests.e2e.roles import chosen, host
 from tests.hosts import Lab, LabUnavailable
 
-pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("remediation")]
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("molecule")]
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml"))
