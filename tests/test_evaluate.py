@@ -137,6 +137,7 @@ def test_a_hostile_value_in_every_text_column_of_one_host_leaves_the_others_iden
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_hostile_value_in_every_column_of_every_table_leaves_the_others_identical_in_every_shipped_check(tmp_path: Path) -> None:
     from fleet_audit.facts import tables
 

@@ -46,7 +46,9 @@ def _evidence(node: Path, folder: Path) -> dict[SourceId, Item]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("node", [p.parent for p in NODES], ids=[p.parent.name for p in NODES])
+@pytest.mark.parametrize("node", [
+    pytest.param(path.parent, id=path.parent.name, marks=[pytest.mark.thorough] if number > 1 else []) for number, path in enumerate(NODES)
+])  # fmt: skip
 def test_taking_a_source_away_turns_results_into_unknown_and_nothing_else(node: Path, tmp_path: Path) -> None:
     library = checks.load(tables=tables())
     whole = _evidence(node, tmp_path / "objects")

@@ -153,6 +153,7 @@ def test_a_job_ends_before_its_node_is_changed_and_the_node_is_given_back(cluste
     assert cluster.states() == {"node-1": "IDLE", "node-2": "IDLE"}
 
 
+@pytest.mark.thorough
 def test_a_job_that_does_not_end_keeps_its_node_and_one_that_others_drained_stays_drained(cluster: Cluster) -> None:
     path = cluster.plan("busy.yaml")
     job = subprocess.Popen(cluster.lab.command(cluster.lab.ssh("ctl", "srun -w node-1 sleep 200", user="root")), stdout=subprocess.DEVNULL)
@@ -169,6 +170,7 @@ def test_a_job_that_does_not_end_keeps_its_node_and_one_that_others_drained_stay
     assert cluster.cli("remediate", "rollback", path, "-b").returncode == 0
 
 
+@pytest.mark.thorough
 def test_ended_in_the_middle_a_second_apply_gives_the_node_back(cluster: Cluster) -> None:
     path = cluster.plan("killed.yaml")
     job = subprocess.Popen(cluster.lab.command(cluster.lab.ssh("ctl", "srun -w node-1 sleep 200", user="root")), stdout=subprocess.DEVNULL)
@@ -187,6 +189,7 @@ def test_ended_in_the_middle_a_second_apply_gives_the_node_back(cluster: Cluster
     assert cluster.cli("remediate", "rollback", path, "-b").returncode == 0
 
 
+@pytest.mark.thorough
 def test_kubernetes_is_cordoned_waited_for_and_uncordoned(cluster: Cluster) -> None:
     path = cluster.plan("pods.yaml")
     plan = yaml.safe_load(path.read_text())["plan"]
