@@ -60,8 +60,12 @@ PIP = "[global]\nextra-index-url =\n    http://a\n    http://b\nindex-url = http
         ("[b]\nk = 1\n", {"keys": {"k": "2"}, "section": "", "equals": " = "}, "k = 2\n[b]\nk = 1\n"),
         ("a\n#b\nb c\n", {"drop": "^b"}, "a\n#b\n"),
         ("a no_root_squash\n", {"replace": "no_(root)", "by": r"\1"}, "a root_squash\n"),
-        ("a", {"line": "b"}, "a\nb\n"),
-        ("b\n", {"line": "b"}, "b\n"),
+        ("a", {"lines": ["b", "c"]}, "a\nb\nc\n"),
+        ("b\n", {"lines": ["b"]}, "b\n"),
+        ("P=a,b\n", {"keys": {"P": "b,c"}, "merge": True}, "P=a,b,c\n"),
+        ("# x\u2028S=1\r\n", {"keys": {"S": None}}, "# x\u2028S=1\r\n"),
+        ("[g]\ne =\n  a\n\n# c\n  b\nk = 1\n", {"keys": {"e": None}, "continued": True}, "[g]\nk = 1\n"),
+        ("[g] # note\nk = 1\n", {"keys": {"k": "2"}, "section": "g", "equals": " = "}, "[g] # note\nk = 2\n"),
     ],
 )
 def test_an_edit_changes_what_it_names(modules: dict[str, ModuleType], text: str, edit: dict[str, Any], wanted: str) -> None:
@@ -113,6 +117,16 @@ def test_what_is_shown_of_a_file_of_others_is_what_changes_without_its_secrets(m
     after = "StoragePass=other\nindex-url = https://me:Zx9q@host/simple\nkeep = Zx9q\n"
     found = json.dumps(modules["fleet_saved"].shown("/etc/x", before, after))
     assert "Zx9q" not in found and "https://***@host" in found and "keep" not in found
+
+
+def test_a_file_is_replaced_and_a_link_in_its_way_is_not_followed(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    saved, other = modules["fleet_saved"], tmp_path / "other"
+    other.write_text("secret")
+    for name in ("x.fleet", "x"):
+        (tmp_path / name).symlink_to(other)
+    saved.put(str(tmp_path / "x"), "new\r\n", 0o600, *(lambda s: (s.st_uid, s.st_gid))(tmp_path.stat()))
+    assert other.read_text() == "secret" and saved.read(str(tmp_path / "x")) == "new\r\n" and not (tmp_path / "x").is_symlink()
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
 
 
 FSTAB = "# a comment\nUUID=1 / ext4 defaults 0 1\ntmpfs\t/tmp\ttmpfs\tdefaults,suid,size=1g\t0 0\n//x/y /mnt/a\\040b cifs credentials=/etc/c 0 0\n"

@@ -15,9 +15,11 @@ options:
   lock_system: {description: Lock passwords of accounts of the system, type: bool, default: false}
   shell_system: {description: Give accounts of the system nologin, type: bool, default: false}
   shells_kept: {description: Accounts of the system that keep their shell, type: list, elements: str, default: []}
-  groups: {description: Groups that nobody shall be in, type: list, elements: str, default: []}
-  members_kept: {description: Members that stay, type: list, elements: str, default: []}
-  administrators: {description: Groups whose members stay as well, type: list, elements: str, default: []}
+  groups:
+    description: Of each C(names) of groups that nobody shall be in, but those of C(kept) and of the groups C(administrators)
+    type: list
+    elements: dict
+    default: []
   state: {description: What to do, type: str, choices: [present, confirmed, restored], default: present}
   confirm_s: {description: Seconds after which the accounts are as before unless it was confirmed; 0 never, type: int, default: 0}
   saved: {description: Folder in which the state before is kept, type: path, required: true}
@@ -67,9 +69,10 @@ def wanted(p):
         if p["shell_system"] and name in system and name not in p["shells_kept"] and os.path.basename(row[6] or "/bin/sh") not in NOLOGIN:
             shell[name] = row[6]
     groups = {row[0]: [m for m in row[3].split(",") if m] for row in rows("/etc/group") if len(row) == 4}
-    kept = set(p["members_kept"]) | {"root"} | {m for group in p["administrators"] for m in groups.get(group, [])}
-    for group in p["groups"]:
-        member += [[name, group] for name in groups.get(group, []) if name not in kept]
+    for rule in p["groups"]:
+        kept = {"root", *rule.get("kept", [])} | {m for group in rule.get("administrators", []) for m in groups.get(group, [])}
+        for group in rule["names"]:
+            member += [[name, group] for name in groups.get(group, []) if name not in kept]
     return {"lock": lock, "shell": shell, "member": member}
 
 
@@ -84,7 +87,8 @@ def main():
     """Do what the parameters say."""
     flags = {name: {"type": "bool", "default": False} for name in ("lock_empty", "lock_root", "lock_system", "shell_system")}
     lists = {
-        name: {"type": "list", "elements": "str", "default": []} for name in ("shells_kept", "groups", "members_kept", "administrators")
+        "shells_kept": {"type": "list", "elements": "str", "default": []},
+        "groups": {"type": "list", "elements": "dict", "default": []},
     }
     module = AnsibleModule(
         argument_spec={
@@ -106,6 +110,8 @@ def main():
             fleet_saved.drop(p["saved"])
     if p["state"] == "confirmed":
         watched = fleet_saved.load(watch) is not None
+        if watched and fleet_saved.is_old_connection(watch):
+            module.fail_json(msg="this connection is older than the change, and proves nothing; the state before comes back")
         if watched and not module.check_mode:
             fleet_saved.confirm(watch)
             fleet_saved.drop(watch)  # with the copies of the files, which hold hashes of passwords
@@ -113,13 +119,15 @@ def main():
     kept = fleet_saved.load(p["saved"])
     if p["state"] == "restored":
         if kept and not module.check_mode:
-            here = {row[0] for row in rows("/etc/passwd")}
+            here = {row[0]: row[6] for row in rows("/etc/passwd") if len(row) == 7}
+            passwords = {row[0]: row[1] for row in rows("/etc/shadow") if len(row) > 1}
             fleet_saved.drop(watch)
             for name, empty in sorted(kept["lock"].items()):
-                if name in here:
+                # Only what is still as it was left: a password that somebody has set since stays.
+                if name in here and (passwords.get(name) == "!" if empty else passwords.get(name, "").startswith("!")):
                     run(module, ["passwd", "--quiet", "--delete", name] if empty else ["usermod", "--unlock", "--", name])
             for name, shell in sorted(kept["shell"].items()):
-                if name in here:
+                if here.get(name) == nologin():
                     run(module, ["usermod", "--shell", shell, "--", name])
             for name, group in kept["member"]:
                 if name in here:

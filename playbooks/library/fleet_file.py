@@ -12,8 +12,8 @@ options:
   edits:
     description: >
       What is changed in them, in this order. C(keys) (a setting -> its value, or null to take it out; with C(equals), what stands between
-      them, and C(section)), C(json) (members to merge, null takes one out), C(drop) (lines that this pattern finds go),
-      C(replace) and C(by) (in each line), C(line) (is there, at the end)
+      them, C(section), C(continued) and C(merge)), C(json) (members to merge, null takes one out), C(drop) (lines that this pattern finds go),
+      C(replace) and C(by) (in each line), C(lines) (are there, at the end)
     type: list
     elements: dict
     default: []
@@ -36,17 +36,24 @@ from ansible.module_utils import fleet_saved
 from ansible.module_utils.basic import AnsibleModule
 
 
+def lines_of(text):
+    """The lines of a text, at line feeds alone."""
+    return text[:-1].split("\n") if text.endswith("\n") else text.split("\n") if text else []
+
+
 def with_keys(text, edit):
     """Settings of a file of `KEY = value` lines; the first line of a key is replaced, its others go.
 
-    A line after a backslash, and with `continued` one that is indented below a key, is part of its value.
+    A line after a backslash, and with `continued` one that is indented below a key, is part of its value. With `merge` words of a
+    list that are there stay.
     """
     equals, section = str(edit.get("equals", "=")), edit.get("section")
-    lines = text.splitlines()
+    lines = lines_of(text)
     begin, end = 0, len(lines)
     if section is not None:
         headers = [n for n, line in enumerate(lines) if line.lstrip().startswith("[")]
-        at = [n for n in headers if lines[n].strip() == "[%s]" % section] if section else [-1]
+        header = re.compile(r"\s*\[%s\]\s*(#.*)?$" % re.escape(section))
+        at = [n for n in headers if header.match(lines[n])] if section else [-1]
         if not at:
             new = ["%s%s%s" % (key, equals, value) for key, value in edit["keys"].items() if value is not None]
             return "\n".join([*lines, "", "[%s]" % section, *new]) + "\n" if new else text
@@ -56,9 +63,16 @@ def with_keys(text, edit):
     for key, value in edit["keys"].items():
         found = re.compile(("" if equals.strip() == ":" else r"\s*") + re.escape(key) + r"(\s*[=:]|\s+|$)", re.IGNORECASE)
         line = None if value is None else "%s%s%s" % (key, equals, value)
+        if line is not None and edit.get("merge"):
+            have = [found.sub("", old, count=1).strip() for old in part if found.match(old)]
+            values = [word.strip() for word in ",".join(have).split(",") if word.strip()]
+            line = "%s%s%s" % (key, equals, ",".join(values + [w for w in str(value).split(",") if w not in values]))
         kept, within, goes_on = [], False, False
-        for old in part:
+        for n, old in enumerate(part):
             indented = edit.get("continued") and old[:1].isspace() and old.strip() != ""
+            if edit.get("continued") and (not old.strip() or old.lstrip().startswith(("#", ";"))):
+                rest = [line for line in part[n + 1 :] if line.strip() and not line.lstrip().startswith(("#", ";"))]
+                indented = bool(rest) and rest[0][:1].isspace()  # a comment or a gap within a value
             within = bool(found.match(old)) or (within and (goes_on or indented))
             goes_on = old.endswith("\\")
             if within and found.match(old) and line is not None:
@@ -99,12 +113,19 @@ def edited(text, edits):
             indent = re.search(r"^( +|\t)\"", text, re.MULTILINE)
             text = text if after == before else json.dumps(after, indent=len(indent.group(1)) if indent else 2) + "\n"
         elif "drop" in edit:
-            text = "".join(line for line in text.splitlines(True) if not re.search(edit["drop"], line))
+            text = "".join(line for line in re.findall(r"[^\n]*\n|[^\n]+", text) if not re.search(edit["drop"], line))
         elif "replace" in edit:
-            text = "".join(re.sub(edit["replace"], edit.get("by", ""), line) for line in text.splitlines(True))
-        elif edit["line"] not in text.splitlines():
-            text = text + ("" if text.endswith("\n") or not text else "\n") + edit["line"] + "\n"
+            text = "".join(re.sub(edit["replace"], edit.get("by", ""), line) for line in re.findall(r"[^\n]*\n|[^\n]+", text))
+        else:
+            for line in edit["lines"]:
+                if line not in lines_of(text):
+                    text = text + ("" if text.endswith("\n") or not text else "\n") + line + "\n"
     return text
+
+
+def is_ours(p, path):
+    """Whether all of a file may be shown: it is ours alone, and nobody else is kept from reading it."""
+    return p["mode"] != "0600" if p["path"] else "fleet-audit" in path.rpartition("/")[2]
 
 
 def restore(module, p):
@@ -162,6 +183,8 @@ def main():
         if fleet_saved.reverted(saved):
             module.fail_json(msg="it was not confirmed in time, and the state before is back")
         changed = fleet_saved.load(saved) is not None and not fleet_saved.confirmed(saved)
+        if changed and fleet_saved.is_old_connection(saved):
+            module.fail_json(msg="this connection is older than the change, and proves nothing; the state before comes back")
         if changed and not module.check_mode:
             fleet_saved.confirm(saved)
         module.exit_json(changed=changed)
@@ -178,12 +201,15 @@ def main():
             module.fail_json(msg="%s: %s; nothing was changed" % (path, error))
         if after != before[path] and not (before[path] is None and after == ""):
             wanted[path] = after
-    if not wanted:
+    state = fleet_saved.load(saved) or {"files": {}, "wrote": {}, "before": {}, "whole": [], "made": [], "back": []}
+    pending = bool(state.get("pending"))  # it was ended between the files and the service
+    if not wanted and not pending:
         module.exit_json(changed=False)
-    diff = [fleet_saved.shown(path, before[path], wanted[path], whole=bool(p["path"])) for path in sorted(wanted)]
+    diff = [fleet_saved.shown(path, before[path], wanted[path], whole=is_ours(p, path)) for path in sorted(wanted)]
     if module.check_mode:
         module.exit_json(changed=True, diff=diff)
-    state = fleet_saved.load(saved) or {"files": {}, "wrote": {}, "before": {}, "whole": [], "made": [], "back": []}
+    fresh = not state["files"]
+    state["pending"] = True
     state["back"] = p["reload"] if p["back"] is None else p["back"]
     touched = [*sorted(wanted), *[path for path in fleet_saved.files_of(p["also"]) if path not in wanted]]
     now = {path: fleet_saved.snapshot(path) for path in touched}
@@ -193,7 +219,7 @@ def main():
             state["files"][path], state["before"][path] = now[path], fleet_saved.digest(path)
     for path, after in wanted.items():
         state["wrote"][path] = fleet_saved.hashed(after)
-    state["whole"] += [p["path"]] if p["path"] and p["path"] not in state["whole"] else []
+    state["whole"] += [path for path in wanted if is_ours(p, path) and path not in state["whole"]]
     state["made"] += [folder for folder in made if folder not in state["made"]]
     fleet_saved.save(saved, state)
     fleet_saved.disarm(saved)
@@ -203,24 +229,39 @@ def main():
         for path, was in now.items():
             fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
         fleet_saved.drop_folders(made)
+        if fresh:
+            fleet_saved.drop(saved)
+        else:
+            state.pop("pending", None)
+            fleet_saved.save(saved, state)
+            fleet_saved.confirm(saved)  # what an older change left is no matter of this watch
         module.fail_json(msg=why)
 
-    fleet_saved.make_folders(made)
-    for path, after in sorted(wanted.items()):
-        mode = int(p["mode"], 8) if p["path"] or before[path] is None else now[path]["mode"]
-        fleet_saved.put(path, after, mode, now[path]["uid"], now[path]["gid"])
+    if p["confirm_s"]:  # armed before anything is in force
+        fleet_saved.arm(saved, p["confirm_s"])
+    try:
+        fleet_saved.make_folders(made)
+        for path, after in sorted(wanted.items()):
+            mode = int(p["mode"], 8) if p["path"] or before[path] is None else now[path]["mode"]
+            fleet_saved.put(path, after, mode, now[path]["uid"], now[path]["gid"])
+    except OSError as error:
+        undo("%s, and put back" % error)
     if p["validate"]:
         code, out = fleet_saved.run(p["validate"])
         if code:
             undo("refused by %s, and put back: %s" % (p["validate"][0], out))
-    if p["confirm_s"]:  # armed before the service reads it
-        fleet_saved.arm(saved, p["confirm_s"])
     code, out = fleet_saved.reload(p["reload"], p["restart"])
     if code:
         for path, was in now.items():
             fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
         fleet_saved.reload(state["back"], p["restart"])
         undo("the service did not read it, and it was put back: " + out)
+    for path in touched:
+        if path not in wanted:
+            state["wrote"][path] = fleet_saved.digest(path)
+    del state["pending"]
+    if not fleet_saved.reverted(saved):
+        fleet_saved.save(saved, state)
     module.exit_json(changed=True, diff=diff)
 
 

@@ -7,7 +7,7 @@ module: fleet_modes
 short_description: Take rights away from files with a way back
 options:
   rules:
-    description: "For `paths` (patterns) or, with `homes`, the homes of people: the permission bits to `clear`, and whether root must own them"
+    description: For C(paths) (patterns) or, with C(homes), homes below /home, the permission bits to C(clear), and whether root must own them
     type: list
     elements: dict
     default: []
@@ -29,7 +29,7 @@ LEAST_UID = 1000
 
 def homes():
     """The homes of accounts of people that are there; root and services keep theirs as the distribution has it."""
-    found = {p.pw_dir for p in pwd.getpwall() if LEAST_UID <= p.pw_uid < 65534 and p.pw_dir.count("/") > 1}
+    found = {p.pw_dir for p in pwd.getpwall() if LEAST_UID <= p.pw_uid < 65534 and p.pw_dir.startswith("/home/")}
     return sorted(path for path in found if os.path.isdir(path) and not os.path.islink(path))
 
 
@@ -44,8 +44,8 @@ def opened(path):
 
 
 def differing(rules):
-    """{path: (rights, owner, rights then, owner then)} of what has more rights than a rule allows."""
-    found = {}
+    """({path: (rights, owner, rights then, owner then)} of what has more rights than a rule allows, what root should own and does not)."""
+    found, foreign = {}, []
     for rule in rules:
         clear = int(str(rule.get("clear", "0")), 8)
         paths = homes() if rule.get("homes") else [p for pattern in rule.get("paths", []) for p in sorted(glob.glob(pattern))]
@@ -57,10 +57,11 @@ def differing(rules):
             if not (stat.S_ISREG(now.st_mode) or stat.S_ISDIR(now.st_mode)):
                 continue
             mode, uid = found[path][2:] if path in found else (stat.S_IMODE(now.st_mode), now.st_uid)
-            wanted, owner = mode & ~clear, 0 if rule.get("owner_root") else uid
-            if (wanted, owner) != (stat.S_IMODE(now.st_mode), now.st_uid):
-                found[path] = (stat.S_IMODE(now.st_mode), now.st_uid, wanted, owner)
-    return found
+            if rule.get("owner_root") and now.st_uid != 0:
+                foreign.append(path)
+            if mode & ~clear != stat.S_IMODE(now.st_mode):
+                found[path] = (stat.S_IMODE(now.st_mode), now.st_uid, mode & ~clear, uid)
+    return found, foreign
 
 
 def give(path, mode, uid):
@@ -90,7 +91,12 @@ def main():
                     give(path, kept[path][0], kept[path][1])
             fleet_saved.drop(p["saved"])
         module.exit_json(changed=bool(kept))
-    found = differing(p["rules"])
+    found, foreign = differing(p["rules"])
+    if foreign:  # root's program or rule it would become, whatever its owner wrote into it
+        module.fail_json(
+            msg="%s: not root's; look at what is in it before you give it to root, or remove it. Nothing was changed"
+            % ", ".join(foreign[:5])
+        )
     lines = [["%s %04o of user %d\n" % (path, mode, uid) for path, (mode, uid) in sorted(some.items())]
              for some in ({k: v[:2] for k, v in found.items()}, {k: v[2:] for k, v in found.items()})]  # fmt: skip
     diff = {"before": "".join(lines[0]), "after": "".join(lines[1])}

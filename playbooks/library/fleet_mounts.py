@@ -58,6 +58,7 @@ def with_options(text, folder, options, now):
     source, kind, have, sizes = now
     if kind != "tmpfs":  # what mounts it is not known: the kernel alone is told, and the audit says so after a boot
         return text
+    text = text if text.endswith("\n") or not text else text + "\n"
     plain = [o for o in have if o in PER_MOUNT and o not in options]
     return text + "%s\t%s\t%s\t%s\t0\t0\n" % (source, folder.replace(" ", "\\040"), kind, ",".join(plain + list(options) + sizes))
 

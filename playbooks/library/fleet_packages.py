@@ -73,6 +73,8 @@ def main():
     p = module.params
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     os.environ["LC_ALL"] = "C.UTF-8"
+    if fleet_saved.run(["apt-get", "--version"])[0]:
+        module.fail_json(msg="this node has no apt, and this module knows no other")
     kept = fleet_saved.load(p["saved"])
     here = versions()
     if p["state"] == "restored":

@@ -102,9 +102,10 @@ def main():
     fleet_saved.save(p["saved"], old)
     done = []
     try:
-        for key in sorted(wanted):
+        # Forwarding first: the kernel sets what belongs to a router or a host anew when it changes.
+        for key in sorted(wanted, key=lambda name: ("forward" not in name, name)):
             for path in places(key):
-                if path in differing:
+                if path in differing or "forward" in str(differing):
                     write(path, wanted[key])
                     done.append(path)
         fleet_saved.put(p["path"], content, 0o644)

@@ -14,18 +14,21 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 UNITS = "/etc/systemd/system"
 SETTLE_S = 3
 """Seconds after which a service that begins anew must still run."""
-CREDENTIALS = re.compile(r"(://)[^/@\s]*@")
-OTHER_SECRETS = re.compile(r"(?i)((?:pass|token|secret|key)\w*[\"']?\s*[=:]\s*)\S+")
+CREDENTIALS = re.compile(r"(://)[^@\s]*@")
+OTHER_SECRETS = re.compile(
+    r"(?i)((?:pass|token|secret|key|jwt|authorization)[\w-]*[\"']?\s*[=:]\s*|requirepass\s+|bearer\s+|\"auth\"\s*:\s*).+"
+)
 
 REVERT = r'''
 """Puts the state before back unless a new connection has confirmed what was changed; after a reboot at once."""
-import json, os, subprocess, sys, time
+import json, os, subprocess, sys, tempfile, time
 saved, seconds, token, boot, unit = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5]
 note = os.path.join(saved, "state.json")
 
@@ -59,16 +62,18 @@ for path, old in sorted(before["files"].items()):
         if os.path.exists(path):
             os.unlink(path)
         continue
-    with open(path + ".fleet", "w", encoding="utf-8", errors="surrogateescape") as handle:
+    number, new = tempfile.mkstemp(prefix=os.path.basename(path) + ".fleet.", dir=os.path.dirname(path))
+    with open(number, "w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
         os.fchmod(handle.fileno(), old["mode"])
         os.fchown(handle.fileno(), old["uid"], old["gid"])
         handle.write(old["content"])
         handle.flush()
         os.fsync(handle.fileno())
-    os.rename(path + ".fleet", path)
+    os.rename(new, path)
 if before["back"] and not rebooted:  # at boot the services begin after this, and read the files themselves
     subprocess.call(before["back"])
-os.rename(note, os.path.join(saved, "reverted.json"))
+open(os.path.join(saved, "reverted.json"), "w").close()
+os.unlink(note)  # with what it held of the files
 forget()
 '''
 
@@ -89,28 +94,33 @@ WantedBy=sysinit.target
 
 
 def read(path):
-    """The text of a file, None if it cannot be read; bytes that are no text come back as they were."""
+    """The text of a file, None if it cannot be read; bytes that are no text, and ends of lines, come back as they were."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as handle:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as handle:
             return handle.read()
     except OSError:
         return None
 
 
 def put(path, content, mode, uid=0, gid=0):
-    """Replace a file whole, on the disk before it is in its place; without content remove it."""
+    """Replace a file whole, on the disk before it is in its place; without content remove it. A link there is replaced, not followed."""
+    folder = os.path.dirname(path)
     if content is None:
-        if os.path.exists(path):
+        if os.path.lexists(path):
             os.unlink(path)
-        return
-    new = path + ".fleet"
-    with open(new, "w", encoding="utf-8", errors="surrogateescape") as handle:
-        os.fchmod(handle.fileno(), mode)
-        os.fchown(handle.fileno(), uid, gid)
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.rename(new, path)
+    else:
+        handle, new = tempfile.mkstemp(prefix=os.path.basename(path) + ".fleet.", dir=folder)
+        with open(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+            os.fchmod(out.fileno(), mode)
+            os.fchown(out.fileno(), uid, gid)
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.rename(new, path)
+    if os.path.isdir(folder):
+        handle = os.open(folder, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
 
 
 def load(saved):
@@ -128,7 +138,7 @@ def save(saved, state):
 
 def drop(saved):
     """Forget the state before, once it is back."""
-    for name in ("state.json", "armed", "confirmed", "reverted.json", "revert.py"):
+    for name in ("state.json", "armed", "armed_at", "confirmed", "reverted.json", "revert.py"):
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(saved, name))
     _forget_unit(unit_of(saved))
@@ -157,11 +167,18 @@ def drop_folders(folders):
             os.rmdir(folder)
 
 
+def writable_by_others(folder):
+    """Whether others than root may put a link into a folder."""
+    now = os.stat(folder)
+    return now.st_uid != 0 or bool(now.st_mode & 0o022)
+
+
 def files_of(patterns):
     """The files that patterns name, each by its real path; a pattern that is no pattern names its file even if there is none."""
     found = []
     for pattern in patterns:
         paths = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        paths = [path for path in paths if not (os.path.islink(path) and writable_by_others(os.path.dirname(path)))]
         found += [real for real in map(os.path.realpath, paths) if not os.path.isdir(real)]
     return sorted(set(found))
 
@@ -230,6 +247,7 @@ def arm(saved, seconds):
     boot, unit, program = (read(BOOT_ID) or "").strip(), unit_of(saved), os.path.join(saved, "revert.py")
     put(program, REVERT, 0o600)
     put(os.path.join(saved, "armed"), token, 0o600)
+    put(os.path.join(saved, "armed_at"), (read("/proc/uptime") or "0").split()[0], 0o600)
     systemd = os.path.isdir("/run/systemd/system")
     if systemd:
         put(unit, UNIT.format(saved=saved, python=sys.executable, token=token, boot=boot, unit=unit), 0o644)
@@ -256,6 +274,27 @@ def reverted(saved):
 def confirmed(saved):
     """Whether a new connection has confirmed it."""
     return os.path.exists(os.path.join(saved, "confirmed"))
+
+
+def session_began():
+    """Seconds after the machine's start at which the SSH connection that this runs in began; None without one."""
+    pid = os.getppid()
+    while pid > 1:
+        stat = read("/proc/%d/stat" % pid) or ""
+        name, _, rest = stat.partition("(")[2].rpartition(")")
+        fields = rest.split()
+        if not fields:
+            return None
+        if name.startswith("sshd"):
+            return int(fields[19]) / float(os.sysconf("SC_CLK_TCK"))
+        pid = int(fields[1])
+    return None
+
+
+def is_old_connection(saved):
+    """Whether the connection that would confirm was there before the change: it proves nothing of a new one."""
+    began, armed = session_began(), read(os.path.join(saved, "armed_at"))
+    return began is not None and armed is not None and began < float(armed)
 
 
 def confirm(saved):

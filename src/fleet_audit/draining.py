@@ -81,6 +81,9 @@ class Slurm:
             words = {word.rstrip("*~#!%$@^-") for word in state[1].split("+")}
             reason = re.search(r"\bReason=(.*?)(?: \[\S+@\S+\]| \w+=|$)", line)
             busy = sorted(words & {"ALLOCATED", "MIXED", "COMPLETING"})
+            if not words & {"IDLE", "ALLOCATED", "MIXED", "COMPLETING"}:  # down or failed: out of service for a reason that is not ours
+                found[name[1]] = Node(True, False, "")
+                continue
             found[name[1]] = Node(
                 bool(words & {"DRAIN", "DRAINED", "DRAINING"}), bool(reason) and reason[1].strip() == self.reason, # type: ignore[index]
                 f"Slurm says {'+'.join(busy).lower()}" if busy else "",

@@ -6,8 +6,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,11 @@ class Reach:
 
 def play(
     action: Action, hosts: Sequence[str], reach: Reach, folder: Path, *, state: str, check: bool, plan: str, extra: dict[str, Any],
-    told: Callable[[str], None] = lambda line: None,
+    belongs: Mapping[str, set[str]], told: Callable[[str], None] = lambda line: None,
 ) -> Played:  # fmt: skip
     """Run a role. `state` is present, confirmed or restored; with `check` nothing is changed and `diffs` say what would be.
+
+    A host is given its own checks, and of the variables those that no check or one of its own hands over: `belongs` says which.
 
     Everything that Ansible did is kept below `folder`. Raises `FleetAuditError` if Ansible could not begin.
     """
@@ -64,8 +67,12 @@ def play(
                         done.diffs[host] = done.diffs.get(host, "") + shown
         return True
 
+    of_host = {
+        host: {"checks": checks, "variables": {k: v for k, v in action.variables.items() if k not in belongs or belongs[k] & set(checks)}}
+        for host, checks in action.findings.items()
+    }  # fmt: skip
     variables = {
-        **action.variables, **extra, "fleet_audit_role": action.role, "fleet_audit_state": state, "fleet_audit_checks": action.checks,
+        **extra, "fleet_audit_role": action.role, "fleet_audit_state": state, "fleet_audit_hosts": of_host,
         "fleet_audit_saved": f"/var/lib/fleet-audit/saved/{plan}",
     }  # fmt: skip
     ident = f"{action.role}-{state}{'-check' if check else ''}"
@@ -111,19 +118,34 @@ def _run(
         "ANSIBLE_ROLES_PATH": str(books / "roles"), "ANSIBLE_RETRY_FILES_ENABLED": "0", "ANSIBLE_NOCOWS": "1", "ANSIBLE_DIFF_ALWAYS": "1",
         "ANSIBLE_LOCALHOST_WARNING": "0", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
         # Each task comes by a connection of its own: one that stays open would prove nothing of a changed sshd.
-        "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPersist=no", "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none", "ANSIBLE_PIPELINING": "1",
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
     }  # fmt: skip
-    words = ["--diff", *(["--check"] if check else []), *(["--become"] if reach.become else [])]
+    given = folder / f"variables-{os.getpid()}.json"  # in a file: what is on a command line, everybody on this machine reads
+    given.touch(mode=0o600)
+    given.write_text(json.dumps({**variables, **reach.variables}))
+    forks = max(5, min(len(hosts), 50))
+    words = [
+        "--diff",
+        "--forks",
+        str(forks),
+        "--extra-vars",
+        shlex.quote(f"@{given}"),
+        *(["--check"] if check else []),
+        *(["--become"] if reach.become else []),
+    ]
     answers = {}
     if reach.become_password is not None:  # in answer to Ansible's question alone: in no argument, file or variable
         words.append("--ask-become-pass")
         answers = {r"BECOME password.*:\s*?$": reach.become_password.reveal()}
-    run = ansible_runner.run(
-        private_data_dir=str(folder), playbook=str(books / book), inventory=reach.inventory if "," in reach.inventory else str(Path(reach.inventory)),
-        limit=",".join(hosts), extravars={**variables, **reach.variables}, envvars=env, cmdline=" ".join(words), passwords=answers, quiet=True,
-        event_handler=event, ident=f"{ident}-{len(list((folder / 'artifacts').glob('*'))):03d}", suppress_env_files=True,
-    )  # fmt: skip
+    try:
+        run = ansible_runner.run(
+            private_data_dir=str(folder), playbook=str(books / book), inventory=reach.inventory,
+            limit=",".join(hosts), envvars=env, cmdline=" ".join(words), passwords=answers, quiet=True,
+            event_handler=event, ident=f"{ident}-{len(list((folder / 'artifacts').glob('*'))):03d}", suppress_env_files=True,
+        )  # fmt: skip
+    finally:
+        given.unlink(missing_ok=True)
     out = Path(run.config.artifact_dir, "stdout")
     last = [line for line in (out.read_text("utf-8", "replace").splitlines() if out.exists() else []) if line.strip()]
     return f"{last[-1] if last else run.status}; all it said is in {out}"

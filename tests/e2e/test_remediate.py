@@ -7,6 +7,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,10 @@ def lock_out(site: Site, name: str, within: int) -> CompletedProcess[str]:
     action["variables"]["ssh_max_startups"] = "1:100:1"
     action["variables"]["ssh_pubkey_accepted_algorithms"] = ["ssh-dss-cert-v01@openssh.com", "sk-ssh-ed25519@openssh.com"]
     path.write_text(yaml.safe_dump(plan))
+    # A connection of Ansible's own that stays open would let a confirmation in that proves nothing.
+    kept = {**cli_environment(), "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=120"}
+    program = [str(Path(sys.executable).with_name("ansible")), "-i", str(site.inventory), "-m", "ping", "node-2"]
+    assert site.lab.run(program, env=kept, timeout=60).returncode == 0
     done = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none", "--confirm-within", within)
     assert done.returncode == 1 and "the nodes put the state before back by themselves" in done.stderr, done.stdout + done.stderr
     return done

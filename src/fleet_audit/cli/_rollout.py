@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -45,8 +46,19 @@ class Rollout:
     confirm_s: int
 
     @classmethod
-    def begin(cls, plan_file: Path, given: dict[str, Any], *, drain: str | None, deadline_s: float, confirm_s: int) -> Rollout:
-        """The plan of a file, its folder in the store, and the password if one is to be asked for. Raises `FleetAuditError`."""
+    def begin(
+        cls,
+        plan_file: Path,
+        given: dict[str, Any],
+        *,
+        drain: str | None = None,
+        deadline_s: float = 0,
+        confirm_s: int = 0,
+        alone: bool = True,
+    ) -> Rollout:
+        """The plan of a file, its folder in the store, and the password if one is to be asked for; `alone` lets no other program do
+        the same meanwhile. Raises `FleetAuditError`.
+        """
         from fleet_audit.cli import _pipeline
 
         if not plan_file.is_file():
@@ -67,6 +79,11 @@ class Rollout:
         more = {**({"ansible_user": given["user"]} if given["user"] else {}),
                 **({"ansible_ssh_private_key_file": str(Path(given["private_key"]).absolute())} if given["private_key"] else {})}  # fmt: skip
         reach = roleplay.Reach(plan.inventory, given["become"], password, more)
+        try:
+            if alone:  # held until the program ends
+                fcntl.flock(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FleetAuditError(f"plan {plan.plan} is being carried out or taken back by another program") from None
         made = cls(plan, plan_file, store, folder, given, reach, drain, deadline_s, confirm_s)
         if drain in ("slurm", "kubernetes"):
             _ = made.scheduler  # that the policy does not say where it runs is told before anything is done
@@ -303,7 +320,16 @@ class Rollout:
     def _play(self, action: remediation.Action, hosts: Sequence[str], state: str, *, check: bool = False) -> roleplay.Played:
         extra = {"fleet_audit_confirm_s": self.confirm_s}
         return roleplay.play(action, hosts, self.reach, self.folder, state=state, check=check, plan=self.plan.plan, extra=extra,
-                             told=lambda line: click.echo(f"  {line}", err=True))  # fmt: skip
+                             belongs=self._belongs, told=lambda line: click.echo(f"  {line}", err=True))  # fmt: skip
+
+    @cached_property
+    def _belongs(self) -> dict[str, set[str]]:
+        """Variable -> the checks that hand it over."""
+        found: dict[str, set[str]] = {}
+        for check in self.store.find(self.plan.run).document("checks.json"):
+            for name in (check.get("remediation") or {}).get("vars") or {}:
+                found.setdefault(name, set()).add(check["id"])
+        return found
 
     def _audit(self, hosts: Sequence[str], checks: Sequence[str]) -> Any:
         """Audit some hosts again, as a run of its own. Raises `FleetAuditError` if that could not be done."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +69,8 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: 
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            out.write(text)  # variables of the site may be secrets
     for action in made.actions:
         click.echo(f"{action.role} ({action.grade}, {action.disruption}): {count(len(action.checks), 'check')} on "
                    f"{count(len(action.findings), 'host')} in {count(len(action.batches), 'batch', 'batches')}", err=True)  # fmt: skip
@@ -178,7 +180,7 @@ def status(plan_file: Path, form: str, store_folder: Path | None) -> int:
     from fleet_audit.cli._rollout import Rollout
 
     given = {"store_folder": store_folder, "ask_become_pass": False, "become": False, "user": None, "private_key": None}
-    roll = Rollout.begin(plan_file, given, drain=None, deadline_s=0, confirm_s=0)
+    roll = Rollout.begin(plan_file, given, alone=False)
     states, held = roll.states(), roll.held()
     rows = [{"role": roll.plan.actions[i].role, "host": host, "state": state} for (i, host), state in sorted(states.items())]
     if form == "json":

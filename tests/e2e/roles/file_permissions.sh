@@ -8,8 +8,7 @@ chmod 644 /etc/krb5.keytab
 printf '#!/bin/sh\n' > /usr/local/bin/tool
 chmod 777 /usr/local/bin/tool
 printf '#!/bin/sh\n' > /etc/cron.daily/tidy
-chown plain /etc/cron.daily/tidy
-chmod 755 /etc/cron.daily/tidy
+chmod 757 /etc/cron.daily/tidy
 chmod 664 /etc/ssh/sshd_config
 cp /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_old_key
 chmod 640 /etc/ssh/ssh_host_old_key
