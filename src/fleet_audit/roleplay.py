@@ -26,6 +26,8 @@ class Played:
     changed: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
     """Host -> why; hosts that could not be reached among them."""
+    lost: set[str] = field(default_factory=set)
+    """Those that could not be reached."""
     diffs: dict[str, str] = field(default_factory=dict)
 
 
@@ -57,6 +59,8 @@ def play(
         kind = value.get("event")
         if host and kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             done.failed[host] = str(result.get("msg") or kind)[:500]
+            if kind == "runner_on_unreachable":
+                done.lost.add(host)
             told(f"{host}: {'lost' if kind == 'runner_on_unreachable' else 'failed'}")
         elif host and kind == "runner_on_ok":
             done.ok.add(host)

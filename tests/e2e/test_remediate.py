@@ -147,6 +147,22 @@ def test_an_apply_that_is_killed_is_completed_by_a_second_one_or_undone(site: Si
         assert site.cli("remediate", "rollback", path, "-b").returncode == 0
 
 
+def test_a_host_that_cannot_be_reached_is_left_and_the_others_are_done(site: Site) -> None:
+    site.audit("redirects-not-sent")
+    path = site.folder / "lost.yaml"
+    words = ("--check", "redirects-not-sent", "--host", "node-1", "--host", "node-3")
+    assert site.cli("remediate", "plan", *words, "-o", path).returncode == 0
+    site.lab.fault("node-3", "refuse")
+    try:
+        done = site.cli("remediate", "apply", path, "-b", "--yes")
+        assert done.returncode == 3 and "node-3: left, it cannot be reached" in done.stderr and "but for node-3" in done.stdout, done.stderr
+        told = json.loads(site.cli("remediate", "status", path, "--format", "json").stdout)
+        assert {a["host"]: a["state"] for a in told["actions"]} == {"node-1": "done", "node-3": "planned"}
+    finally:
+        site.lab.clear("node-3")
+    assert site.cli("remediate", "rollback", path, "-b").returncode == 0
+
+
 def lock_out(site: Site, name: str, within: int) -> CompletedProcess[str]:
     """Carry out a plan whose variables are altered by hand to settings that let nobody in."""
     site.audit("ssh-x11-forwarding-off")

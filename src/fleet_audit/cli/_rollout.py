@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Rollout:
     drain: str | None
     deadline_s: float
     confirm_s: int
+    lost: set[str] = field(default_factory=set)
+    """Hosts that check mode could not reach: they are left."""
 
     @classmethod
     def begin(
@@ -124,14 +126,15 @@ class Rollout:
                 lines = [clean(line, 300) for line in played.diffs[host].splitlines()]  # what a node's file holds is a node's text
                 click.echo("\n".join([f"--- {clean(host)}", *lines]))
             for host, why in sorted(played.failed.items()):
-                click.echo(f"{clean(host)}: {clean(why, 500)}", err=True)
-            if played.failed:
-                names = ", ".join(sorted(played.failed)[:5])
+                click.echo(f"{clean(host)}: {'left, it cannot be reached: ' if host in played.lost else ''}{clean(why, 500)}", err=True)
+            self.lost |= played.lost
+            if failed := played.failed.keys() - played.lost:
+                names = ", ".join(sorted(failed)[:5])
                 raise FleetAuditError(f"{action.role} cannot be carried out on {names}: nothing was changed")
 
     def out(self, pending: Sequence[tuple[int, remediation.Action]], before: Report) -> int:
         """Carry it out, batch by batch; the exit status."""
-        left: list[str] = []
+        left: list[str] = sorted(self.lost)
         done = self.done()
         for index, action in pending:
             if action.disruption != "none" and self.drain is None:
@@ -140,7 +143,7 @@ class Rollout:
                            "--drain none says that nothing is scheduled there", err=True)  # fmt: skip
                 continue
             for number, batch in enumerate(action.batches):
-                hosts = [h for h in batch if (index, h) not in done]
+                hosts = [h for h in batch if (index, h) not in done and h not in self.lost]
                 if action.disruption != "none" and hosts:
                     free, busy = self.free(hosts)
                     left += busy
