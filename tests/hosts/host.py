@@ -82,14 +82,14 @@ class Host:
             self.exec(["sh", "/.fleet/mounts", ""])
 
     def reboot(self) -> None:
-        """Restart a booted host, and return when it takes logins again; what it wrote on its disk stays, its fakes go."""
+        """Restart a booted host, and return when it takes logins again; what it wrote on its disk stays."""
         before, self._leader = self.leader, 0
         _run(["nsenter", "-t", str(before), "-m", "-u", "-i", "-n", "-p", "--", "systemctl", "reboot"], False, None, 60, ENVIRONMENT)
         for _ in range(600):
             time.sleep(0.1)
             try:
                 if self.leader != before and self.exec(["systemctl", "is-active", "--quiet", "ssh"], check=False).returncode == 0:
-                    return
+                    return self.settle()
             except LabError:
                 pass
             if self._leader == before:
