@@ -90,32 +90,19 @@ def main():
         "shells_kept": {"type": "list", "elements": "str", "default": []},
         "groups": {"type": "list", "elements": "dict", "default": []},
     }
-    module = AnsibleModule(
-        argument_spec={
-            **flags,
-            **lists,
-            "state": {"type": "str", "choices": ["present", "confirmed", "restored"], "default": "present"},
-            "confirm_s": {"type": "int", "default": 0},
-            "saved": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    own = {
+        **flags,
+        **lists,
+        "confirm_s": {"type": "int", "default": 0},
+    }
+    module = AnsibleModule(argument_spec=fleet_saved.options(own, ("present", "confirmed", "restored")), supports_check_mode=True)
     p = module.params
     watch = os.path.join(p["saved"], "watch")
-    if fleet_saved.reverted(watch):
-        if p["state"] == "confirmed":
-            module.fail_json(msg="it was not confirmed in time, and the state before is back")
-        if not module.check_mode:
-            fleet_saved.drop(watch)
-            fleet_saved.drop(p["saved"])
     if p["state"] == "confirmed":
-        watched = fleet_saved.load(watch) is not None
-        if watched and fleet_saved.is_old_connection(watch):
-            module.fail_json(msg="this connection is older than the change, and proves nothing; the state before comes back")
-        if watched and not module.check_mode:
-            fleet_saved.confirm(watch)
-            fleet_saved.drop(watch)  # with the copies of the files, which hold hashes of passwords
-        module.exit_json(changed=watched)
+        fleet_saved.confirm_or_fail(module, watch, drop_files=True)  # which hold hashes of passwords
+    if fleet_saved.reverted(watch) and not module.check_mode:
+        fleet_saved.drop(watch)
+        fleet_saved.drop(p["saved"])
     kept = fleet_saved.load(p["saved"])
     if p["state"] == "restored":
         if kept and not module.check_mode:

@@ -14,25 +14,19 @@ options:
   saved: {description: Folder in which is kept that it was run, type: path, required: true}
 """
 
-import subprocess
-
 from ansible.module_utils import fleet_saved
 from ansible.module_utils.basic import AnsibleModule
 
 
 def main():
     """Do what the parameters say."""
-    module = AnsibleModule(
-        argument_spec={
-            "unless": {"type": "list", "elements": "str", "required": True},
-            "command": {"type": "list", "elements": "str", "default": []},
-            "text": {"type": "str", "no_log": True},
-            "back": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
-            "saved": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    own = {
+        "unless": {"type": "list", "elements": "str", "required": True},
+        "command": {"type": "list", "elements": "str", "default": []},
+        "text": {"type": "str", "no_log": True},
+        "back": {"type": "list", "elements": "str", "default": []},
+    }
+    module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
     p = module.params
     kept = fleet_saved.load(p["saved"])
     if p["state"] == "restored":
@@ -48,11 +42,7 @@ def main():
     if module.check_mode:
         module.exit_json(changed=True, diff=diff)
     fleet_saved.save(p["saved"], {"back": p["back"]})
-    try:
-        done = subprocess.run(p["command"], input=(p["text"] or "").encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-        code, out = done.returncode, done.stdout.decode("utf-8", "replace")
-    except OSError as error:
-        code, out = 127, str(error)
+    code, out = fleet_saved.run(p["command"], p["text"] or "")
     if code:
         fleet_saved.drop(p["saved"])
         out = out.replace(p["text"].strip(), "***") if p["text"] and p["text"].strip() else out

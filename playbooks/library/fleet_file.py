@@ -154,43 +154,9 @@ def restore(module, p):
     module.exit_json(changed=True, diff=diff)
 
 
-def main():
-    """Do what the parameters say."""
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path"},
-            "content": {"type": "str"},
-            "paths": {"type": "list", "elements": "str", "default": []},
-            "edits": {"type": "list", "elements": "dict", "default": []},
-            "create": {"type": "bool", "default": False},
-            "also": {"type": "list", "elements": "str", "default": []},
-            "mode": {"type": "str", "default": "0644"},
-            "state": {"type": "str", "choices": ["present", "confirmed", "restored"], "default": "present"},
-            "saved": {"type": "path", "required": True},
-            "validate": {"type": "list", "elements": "str", "default": []},
-            "reload": {"type": "list", "elements": "str", "default": []},
-            "restart": {"type": "list", "elements": "str", "default": []},
-            "back": {"type": "list", "elements": "str"},
-            "confirm_s": {"type": "int", "default": 0},
-        },
-        required_one_of=[("path", "paths")],
-        required_together=[("path", "content")],
-        supports_check_mode=True,
-    )
-    p = module.params
-    saved = p["saved"]
-    if p["state"] == "confirmed":
-        if fleet_saved.reverted(saved):
-            module.fail_json(msg="it was not confirmed in time, and the state before is back")
-        changed = fleet_saved.load(saved) is not None and not fleet_saved.confirmed(saved)
-        if changed and fleet_saved.is_old_connection(saved):
-            module.fail_json(msg="this connection is older than the change, and proves nothing; the state before comes back")
-        if changed and not module.check_mode:
-            fleet_saved.confirm(saved)
-        module.exit_json(changed=changed)
-    if p["state"] == "restored":
-        restore(module, p)
-    wanted, before = {}, {}
+def differing(module, p):
+    """({path: what it holds}, {path: what it shall hold}) of all files, and of those that are to be changed."""
+    before, wanted = {}, {}
     for path in [p["path"]] if p["path"] else fleet_saved.files_of(p["paths"]):
         before[path] = fleet_saved.read(path)
         if before[path] is None and not (p["path"] or p["create"]):
@@ -201,38 +167,36 @@ def main():
             module.fail_json(msg="%s: %s; nothing was changed" % (path, error))
         if after != before[path] and not (before[path] is None and after == ""):
             wanted[path] = after
-    state = fleet_saved.load(saved) or {"files": {}, "wrote": {}, "before": {}, "whole": [], "made": [], "back": []}
-    pending = bool(state.get("pending"))  # it was ended between the files and the service
-    if not wanted and not pending:
-        module.exit_json(changed=False)
-    diff = [fleet_saved.shown(path, before[path], wanted[path], whole=is_ours(p, path)) for path in sorted(wanted)]
-    if module.check_mode:
-        module.exit_json(changed=True, diff=diff)
-    fresh = not state["files"]
-    state["pending"] = True
-    state["back"] = p["reload"] if p["back"] is None else p["back"]
-    touched = [*sorted(wanted), *[path for path in fleet_saved.files_of(p["also"]) if path not in wanted]]
-    now = {path: fleet_saved.snapshot(path) for path in touched}
+    return before, wanted
+
+
+def change(module, p, state, wanted):
+    """Save, arm, put in place, validate, and make the service read it; on any failure what was there before this call is put back."""
+    saved, pending, fresh = p["saved"], state.get("pending"), not state["files"]
+    touched = sorted({*wanted, *(state["wrote"] if pending else ()), *fleet_saved.files_of(p["also"])})
+    # Of a change that was cut, what was there before is what was saved.
+    now = {path: state["files"][path] if pending and path in state["files"] else fleet_saved.snapshot(path) for path in touched}
     made = [folder for path in touched for folder in fleet_saved.missing_folders(path)]
     for path in touched:
         if path not in state["files"]:
-            state["files"][path], state["before"][path] = now[path], fleet_saved.digest(path)
+            state["files"][path], state["before"][path] = now[path], fleet_saved.hashed(now[path]["content"])
     for path, after in wanted.items():
         state["wrote"][path] = fleet_saved.hashed(after)
     state["whole"] += [path for path in wanted if is_ours(p, path) and path not in state["whole"]]
     state["made"] += [folder for folder in made if folder not in state["made"]]
+    state["pending"], state["back"] = True, p["reload"] if p["back"] is None else p["back"]
     fleet_saved.save(saved, state)
     fleet_saved.disarm(saved)
 
     def undo(why):
-        """End with what was there before this call."""
+        """Put back what was there, and end."""
         for path, was in now.items():
             fleet_saved.put(path, was["content"], was["mode"], was["uid"], was["gid"])
         fleet_saved.drop_folders(made)
         if fresh:
             fleet_saved.drop(saved)
         else:
-            state.pop("pending", None)
+            del state["pending"]
             fleet_saved.save(saved, state)
             fleet_saved.confirm(saved)  # what an older change left is no matter of this watch
         module.fail_json(msg=why)
@@ -242,14 +206,13 @@ def main():
     try:
         fleet_saved.make_folders(made)
         for path, after in sorted(wanted.items()):
-            mode = int(p["mode"], 8) if p["path"] or before[path] is None else now[path]["mode"]
+            mode = int(p["mode"], 8) if p["path"] or now[path]["content"] is None else now[path]["mode"]
             fleet_saved.put(path, after, mode, now[path]["uid"], now[path]["gid"])
     except OSError as error:
         undo("%s, and put back" % error)
-    if p["validate"]:
-        code, out = fleet_saved.run(p["validate"])
-        if code:
-            undo("refused by %s, and put back: %s" % (p["validate"][0], out))
+    code, out = fleet_saved.run(p["validate"]) if p["validate"] else (0, "")
+    if code:
+        undo("refused by %s, and put back: %s" % (p["validate"][0], out))
     code, out = fleet_saved.reload(p["reload"], p["restart"])
     if code:
         for path, was in now.items():
@@ -257,11 +220,43 @@ def main():
         fleet_saved.reload(state["back"], p["restart"])
         undo("the service did not read it, and it was put back: " + out)
     for path in touched:
-        if path not in wanted:
+        if path not in state["wrote"]:
             state["wrote"][path] = fleet_saved.digest(path)
     del state["pending"]
     if not fleet_saved.reverted(saved):
         fleet_saved.save(saved, state)
+
+
+def main():
+    """Do what the parameters say."""
+    own = {
+        "path": {"type": "path"},
+        "content": {"type": "str"},
+        "mode": {"type": "str", "default": "0644"},
+        "create": {"type": "bool", "default": False},
+        "edits": {"type": "list", "elements": "dict", "default": []},
+        "back": {"type": "list", "elements": "str"},
+        "confirm_s": {"type": "int", "default": 0},
+        **{name: {"type": "list", "elements": "str", "default": []} for name in ("paths", "also", "validate", "reload", "restart")},
+    }
+    module = AnsibleModule(
+        argument_spec=fleet_saved.options(own, ("present", "confirmed", "restored")),
+        required_one_of=[("path", "paths")],
+        required_together=[("path", "content")],
+        supports_check_mode=True,
+    )
+    p = module.params
+    if p["state"] == "confirmed":
+        fleet_saved.confirm_or_fail(module, p["saved"])
+    if p["state"] == "restored":
+        restore(module, p)
+    before, wanted = differing(module, p)
+    state = fleet_saved.load(p["saved"]) or {"files": {}, "wrote": {}, "before": {}, "whole": [], "made": [], "back": []}
+    if not wanted and not state.get("pending"):  # pending: it was cut between the files and the service
+        module.exit_json(changed=False)
+    diff = [fleet_saved.shown(path, before[path], wanted[path], whole=is_ours(p, path)) for path in sorted(wanted)]
+    if not module.check_mode:
+        change(module, p, state, wanted)
     module.exit_json(changed=True, diff=diff)
 
 

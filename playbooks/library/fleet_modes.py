@@ -15,7 +15,6 @@ options:
   saved: {description: Folder in which the rights before are kept, type: path, required: true}
 """
 
-import contextlib
 import glob
 import os
 import pwd
@@ -33,62 +32,49 @@ def homes():
     return sorted(path for path in found if os.path.isdir(path) and not os.path.islink(path))
 
 
-@contextlib.contextmanager
-def opened(path):
-    """(descriptor, what it is) of a file or folder that is no link; nobody can put another one in its place meanwhile."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        yield handle, os.fstat(handle)
-    finally:
-        os.close(handle)
-
-
 def differing(rules):
-    """({path: (rights, owner, rights then, owner then)} of what has more rights than a rule allows, what root should own and does not)."""
+    """({path: (rights, rights then)} of what has more rights than a rule allows, what root should own and does not)."""
     found, foreign = {}, []
     for rule in rules:
         clear = int(str(rule.get("clear", "0")), 8)
-        paths = homes() if rule.get("homes") else [p for pattern in rule.get("paths", []) for p in sorted(glob.glob(pattern))]
-        for path in paths:
+        for path in homes() if rule.get("homes") else [p for pattern in rule.get("paths", []) for p in sorted(glob.glob(pattern))]:
             try:
                 now = os.lstat(path)
             except OSError:
                 continue
             if not (stat.S_ISREG(now.st_mode) or stat.S_ISDIR(now.st_mode)):
                 continue
-            mode, uid = found[path][2:] if path in found else (stat.S_IMODE(now.st_mode), now.st_uid)
+            mode = stat.S_IMODE(now.st_mode)
+            wanted = (found[path][1] if path in found else mode) & ~clear
+            if wanted != mode:
+                found[path] = (mode, wanted)
             if rule.get("owner_root") and now.st_uid != 0:
                 foreign.append(path)
-            if mode & ~clear != stat.S_IMODE(now.st_mode):
-                found[path] = (stat.S_IMODE(now.st_mode), now.st_uid, mode & ~clear, uid)
     return found, foreign
 
 
-def give(path, mode, uid):
-    """Set rights and owner; a change of the owner comes first, as it takes bits away."""
-    with opened(path) as (handle, now):
-        if now.st_uid != uid:
-            os.fchown(handle, uid, -1)
+def give(path, mode):
+    """Set the rights of a file or folder that is no link; nobody can put another one in its place meanwhile."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
         os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
 
 
 def main():
     """Do what the parameters say."""
-    module = AnsibleModule(
-        argument_spec={
-            "rules": {"type": "list", "elements": "dict", "default": []},
-            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
-            "saved": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    own = {
+        "rules": {"type": "list", "elements": "dict", "default": []},
+    }
+    module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
     p = module.params
     kept = fleet_saved.load(p["saved"]) or {}
     if p["state"] == "restored":
         if not module.check_mode and kept:
             for path in sorted(kept):
                 if os.path.lexists(path) and not os.path.islink(path):
-                    give(path, kept[path][0], kept[path][1])
+                    give(path, kept[path])
             fleet_saved.drop(p["saved"])
         module.exit_json(changed=bool(kept))
     found, foreign = differing(p["rules"])
@@ -97,17 +83,16 @@ def main():
             msg="%s: not root's; look at what is in it before you give it to root, or remove it. Nothing was changed"
             % ", ".join(foreign[:5])
         )
-    lines = [["%s %04o of user %d\n" % (path, mode, uid) for path, (mode, uid) in sorted(some.items())]
-             for some in ({k: v[:2] for k, v in found.items()}, {k: v[2:] for k, v in found.items()})]  # fmt: skip
-    diff = {"before": "".join(lines[0]), "after": "".join(lines[1])}
+    lines = ["".join("%s %04o\n" % (path, found[path][which]) for path in sorted(found)) for which in (0, 1)]
+    diff = {"before": lines[0], "after": lines[1]}
     if not found or module.check_mode:
         module.exit_json(changed=bool(found), diff=diff)
     for path in found:
-        kept.setdefault(path, found[path][:2])
+        kept.setdefault(path, found[path][0])
     fleet_saved.save(p["saved"], kept)
     for path in sorted(found):
         try:
-            give(path, *found[path][2:])
+            give(path, found[path][1])
         except OSError as error:
             module.fail_json(msg="%s: %s; rollback gives back what was changed" % (path, error.strerror))
     module.exit_json(changed=True, diff=diff)

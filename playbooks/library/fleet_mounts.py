@@ -72,15 +72,11 @@ def remount(module, folder, options):
 
 def main():
     """Do what the parameters say."""
-    module = AnsibleModule(
-        argument_spec={
-            "rules": {"type": "list", "elements": "dict", "default": []},
-            "fstab": {"type": "path", "default": "/etc/fstab"},
-            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
-            "saved": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    own = {
+        "rules": {"type": "list", "elements": "dict", "default": []},
+        "fstab": {"type": "path", "default": "/etc/fstab"},
+    }
+    module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
     p = module.params
     kept, now = fleet_saved.load(p["saved"]), mounts()
     if p["state"] == "restored":

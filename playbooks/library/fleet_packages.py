@@ -10,7 +10,6 @@ options:
   held: {description: Beginnings of names that stay held, type: list, elements: str, default: []}
   absent: {description: Packages that shall not be there, type: list, elements: str, default: []}
   updated: {description: Packages brought to the version of their repository if they are there, type: list, elements: str, default: []}
-  installed: {description: Packages that shall be there, type: list, elements: str, default: []}
   state: {description: What to do, type: str, choices: [present, restored], default: present}
   saved: {description: Folder in which the state before is kept, type: path, required: true}
 """
@@ -58,18 +57,13 @@ def removed(module, words):
 
 def main():
     """Do what the parameters say."""
-    module = AnsibleModule(
-        argument_spec={
-            "release": {"type": "bool", "default": False},
-            "held": {"type": "list", "elements": "str", "default": []},
-            "absent": {"type": "list", "elements": "str", "default": []},
-            "updated": {"type": "list", "elements": "str", "default": []},
-            "installed": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
-            "saved": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    own = {
+        "release": {"type": "bool", "default": False},
+        "held": {"type": "list", "elements": "str", "default": []},
+        "absent": {"type": "list", "elements": "str", "default": []},
+        "updated": {"type": "list", "elements": "str", "default": []},
+    }
+    module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
     p = module.params
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     os.environ["LC_ALL"] = "C.UTF-8"
@@ -82,49 +76,39 @@ def main():
             gone = ["%s=%s" % (name, version) for name, version in sorted(kept["versions"].items()) if here.get(name) != version]
             if gone:
                 lines(module, [*APT, "install", "--allow-downgrades", "--no-install-recommends", "--", *gone])
-            new = [name for name in kept["new"] if name in here]
-            if new:
-                lines(module, [*APT, "remove", "--", *new])
             if kept["held"]:
                 lines(module, ["apt-mark", "hold", "--", *kept["held"]])
             fleet_saved.drop(p["saved"])
         module.exit_json(changed=bool(kept))
-    wrong = [name for name in [*p["absent"], *p["updated"], *p["installed"]] if not NAME.match(name)]
+    wrong = [name for name in [*p["absent"], *p["updated"]] if not NAME.match(name)]
     if wrong:
         module.fail_json(msg="%r is no name of a package" % wrong[0])
     held = [name for name in lines(module, ["apt-mark", "showhold"]) if NAME.match(name)] if p["release"] else []
     held = [name for name in held if not name.startswith(tuple(p["held"]))]
     absent = [name for name in p["absent"] if name in here]
-    there = candidates(module, [name for name in p["updated"] if name in here] + [n for n in p["installed"] if n not in here])
+    there = candidates(module, [name for name in p["updated"] if name in here])
     updated = {name: there[name] for name in p["updated"] if name in here and there.get(name, here[name]) != here[name]}
-    installed = [name for name in p["installed"] if name not in here]
-    missing = [name for name in installed if name not in there]
-    if missing:
-        module.fail_json(msg="no repository of this node has %s" % missing[0])
     also = removed(module, ["remove", "--", *absent]) if absent else []
-    wanted = ["%s=%s" % (name, there[name]) for name in sorted({*updated, *installed})]
+    wanted = ["%s=%s" % (name, there[name]) for name in sorted(updated)]
     also += removed(module, ["install", "--allow-change-held-packages", "--no-install-recommends", "--", *wanted]) if wanted else []
     if set(also) - set(absent):
         module.fail_json(msg="apt would also take %s away; nothing was changed" % ", ".join(sorted(set(also) - set(absent))))
     before = ["%s is held\n" % name for name in held] + ["%s %s\n" % (name, here[name]) for name in sorted({*absent, *updated})]
-    after = ["%s %s\n" % (name, there[name]) for name in sorted({*updated, *installed})]
+    after = ["%s %s\n" % (name, there[name]) for name in sorted(updated)]
     diff = {"before": "".join(before), "after": "".join(after), "before_header": "packages", "after_header": "packages"}
     if not (before or after) or module.check_mode:
         module.exit_json(changed=bool(before or after), diff=diff)
-    kept = kept or {"versions": {}, "held": [], "new": []}
+    kept = kept or {"versions": {}, "held": []}
     for name in [*absent, *updated]:
         kept["versions"].setdefault(name, here[name])
     kept["held"] += [name for name in held if name not in kept["held"]]
-    kept["new"] += [name for name in installed if name not in kept["new"]]
     fleet_saved.save(p["saved"], kept)
     if held:
         lines(module, ["apt-mark", "unhold", "--", *held])
     if absent:
         lines(module, [*APT, "remove", "--", *absent])
-    if updated or installed:
-        lines(
-            module, [*APT, "install", "--no-install-recommends", "--", *["%s=%s" % (n, there[n]) for n in sorted({*updated, *installed})]]
-        )
+    if wanted:
+        lines(module, [*APT, "install", "--no-install-recommends", "--", *wanted])
     module.exit_json(changed=True, diff=diff)
 
 

@@ -41,6 +41,11 @@ def at_least(wanted, paths):
     return str(max([int(wanted[2:])] + [int((fleet_saved.read(path) or "0").strip() or 0) for path in paths]))
 
 
+def forwarding_first(path):
+    """A key to sort by: the kernel sets what belongs to a router or to a host anew when forwarding changes."""
+    return ("forward" not in path, path)
+
+
 def write(path, value):
     """Give the kernel a value."""
     with open(path, "w") as handle:
@@ -49,15 +54,11 @@ def write(path, value):
 
 def main():
     """Do what the parameters say."""
-    module = AnsibleModule(
-        argument_spec={
-            "settings": {"type": "dict", "default": {}},
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
-            "saved": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    own = {
+        "settings": {"type": "dict", "default": {}},
+        "path": {"type": "path", "required": True},
+    }
+    module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
     p = module.params
     old = fleet_saved.load(p["saved"])
     if p["state"] == "restored":
@@ -65,7 +66,7 @@ def main():
             module.exit_json(changed=False, msg="nothing was saved here")
         if not module.check_mode:
             fleet_saved.put(p["path"], old["file"], 0o644)
-            for path in sorted(old["values"]):
+            for path in sorted(old["values"], key=forwarding_first):
                 if os.path.exists(path):
                     write(path, old["values"][path])
             fleet_saved.drop(p["saved"])
@@ -74,44 +75,37 @@ def main():
         wanted = {key: at_least(str(value), places(key)) for key, value in p["settings"].items()}
     except ValueError as error:
         module.fail_json(msg="a setting is no number: %s" % error)
-    differing, missing = {}, []
-    for key in sorted(wanted):
-        found = places(key)
-        if not found:
-            missing.append(key)
-        for path in found:
-            now = (fleet_saved.read(path) or "").strip()
-            if now != wanted[key]:
-                differing[path] = now
+    goal = {path: wanted[key] for key in wanted for path in places(key)}
+    now = {path: (fleet_saved.read(path) or "").strip() for path in goal}
+    differing = sorted((path for path in goal if now[path] != goal[path]), key=forwarding_first)
+    missing = [key for key in sorted(wanted) if not places(key)]
     before = fleet_saved.read(p["path"])
     lines = dict(parsed(before), **{k: v for k, v in wanted.items() if k not in missing})
     content = "# Set by fleet-audit.\n" + "".join("%s = %s\n" % (k, lines[k]) for k in sorted(lines))
     if not lines or (not differing and before == content):
         module.exit_json(changed=False, missing=missing)
-    now = "".join("%s = %s\n" % (path, differing[path]) for path in sorted(differing))
-    goal = "".join("%s = %s\n" % (path, wanted[key]) for key in sorted(wanted) for path in places(key) if path in differing)
+    shown = ["".join("%s = %s\n" % (path, values[path]) for path in sorted(differing)) for values in (now, goal)]
     diff = [
         {"before": before or "", "after": content, "before_header": p["path"], "after_header": p["path"]},
-        {"before": now, "after": goal},
+        {"before": shown[0], "after": shown[1]},
     ]
     if module.check_mode:
         module.exit_json(changed=True, diff=diff, missing=missing)
     old = old or {"file": before, "values": {}}
-    for path in differing:
-        old["values"].setdefault(path, differing[path])
+    # A change of forwarding changes others: then all are written, and all are saved.
+    written = sorted(goal, key=forwarding_first) if any("forward" in path for path in differing) else differing
+    for path in written:
+        old["values"].setdefault(path, now[path])
     fleet_saved.save(p["saved"], old)
     done = []
     try:
-        # Forwarding first: the kernel sets what belongs to a router or a host anew when it changes.
-        for key in sorted(wanted, key=lambda name: ("forward" not in name, name)):
-            for path in places(key):
-                if path in differing or "forward" in str(differing):
-                    write(path, wanted[key])
-                    done.append(path)
+        for path in written:
+            write(path, goal[path])
+            done.append(path)
         fleet_saved.put(p["path"], content, 0o644)
     except OSError as error:
         for path in done:
-            write(path, differing[path])
+            write(path, now[path])
         fleet_saved.put(p["path"], before, 0o644)
         module.fail_json(msg="put back: %s" % error)
     module.exit_json(changed=True, diff=diff, missing=missing)

@@ -45,15 +45,11 @@ def set_unit(module, unit, enabled, active, was):
 
 def main():
     """Do what the parameters say."""
-    module = AnsibleModule(
-        argument_spec={
-            "running": {"type": "list", "elements": "str", "default": []},
-            "stopped": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
-            "saved": {"type": "path", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    own = {
+        "running": {"type": "list", "elements": "str", "default": []},
+        "stopped": {"type": "list", "elements": "str", "default": []},
+    }
+    module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
     p = module.params
     kept = fleet_saved.load(p["saved"])
     if p["state"] == "restored":

@@ -2,7 +2,8 @@
 """What the modules of fleet-audit share: files put in place whole, the state before, and the watch that brings it back.
 
 Below a folder `saved` of a role lie `state.json` (the files before, and what makes the service read them), `armed` (a token, while
-a new connection has to confirm), `confirmed`, and `reverted.json` (the state before came back by itself).
+a new connection has to confirm), `confirmed`, and `reverted.json` (the state before came back by itself). While a watch is armed a
+copy of this file lies there too, and is the program that brings the state before back: it needs nothing but Python.
 """
 
 import contextlib
@@ -26,57 +27,6 @@ OTHER_SECRETS = re.compile(
     r"(?i)((?:pass|token|secret|key|jwt|authorization)[\w-]*[\"']?\s*[=:]\s*|requirepass\s+|bearer\s+|\"auth\"\s*:\s*).+"
 )
 
-REVERT = r'''
-"""Puts the state before back unless a new connection has confirmed what was changed; after a reboot at once."""
-import json, os, subprocess, sys, tempfile, time
-saved, seconds, token, boot, unit = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5]
-note = os.path.join(saved, "state.json")
-
-
-def read(path):
-    try:
-        with open(path) as handle:
-            return handle.read()
-    except OSError:
-        return ""
-
-
-def forget():
-    for path in (unit, os.path.join(os.path.dirname(unit), "sysinit.target.wants", os.path.basename(unit))):
-        if os.path.lexists(path):
-            os.unlink(path)
-
-
-rebooted = read("/proc/sys/kernel/random/boot_id").strip() != boot
-if not rebooted:
-    time.sleep(seconds)
-if read(os.path.join(saved, "armed")) != token:
-    sys.exit(0)  # a later change has its own watch
-if os.path.exists(os.path.join(saved, "confirmed")) or not os.path.exists(note):
-    forget()
-    sys.exit(0)
-with open(note) as handle:
-    before = json.load(handle)
-for path, old in sorted(before["files"].items()):
-    if old["content"] is None:
-        if os.path.exists(path):
-            os.unlink(path)
-        continue
-    number, new = tempfile.mkstemp(prefix=os.path.basename(path) + ".fleet.", dir=os.path.dirname(path))
-    with open(number, "w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
-        os.fchmod(handle.fileno(), old["mode"])
-        os.fchown(handle.fileno(), old["uid"], old["gid"])
-        handle.write(old["content"])
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.rename(new, path)
-if before["back"] and not rebooted:  # at boot the services begin after this, and read the files themselves
-    subprocess.call(before["back"])
-open(os.path.join(saved, "reverted.json"), "w").close()
-os.unlink(note)  # with what it held of the files
-forget()
-'''
-
 UNIT = """[Unit]
 Description=fleet-audit: put back what no new connection has confirmed
 DefaultDependencies=no
@@ -86,7 +36,7 @@ Before=sysinit.target nftables.service network-pre.target
 
 [Service]
 Type=oneshot
-ExecStart={python} {saved}/revert.py {saved} 0 {token} {boot} {unit}
+ExecStart={command}
 
 [Install]
 WantedBy=sysinit.target
@@ -205,14 +155,13 @@ def digest(path):
     return hashed(read(path))
 
 
-def run(argv):
-    """Exit status and output of a command."""
+def run(argv, text=""):
+    """Exit status and output of a command that reads a text."""
     try:
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     except OSError as error:
         return 127, "%s: %s" % (argv[0], error.strerror)
-    out = process.communicate()[0].decode("utf-8", "replace")
-    return process.returncode, out.strip()
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
 def reload(argv, units=()):
@@ -235,9 +184,13 @@ def unit_of(saved):
     return os.path.join(UNITS, "fleet-audit-revert-%s.service" % hashlib.sha256(saved.encode()).hexdigest()[:12])
 
 
+def _wanted_at_boot(unit):
+    return os.path.join(UNITS, "sysinit.target.wants", os.path.basename(unit))
+
+
 def _forget_unit(unit):
-    for path in (unit, os.path.join(UNITS, "sysinit.target.wants", os.path.basename(unit))):
-        if os.path.lexists(path):
+    for path in (unit, _wanted_at_boot(unit)):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
@@ -245,25 +198,38 @@ def arm(saved, seconds):
     """From here on the node helps itself: after so many seconds, or at the next boot, the state before comes back unless confirmed."""
     token = "%s-%s" % (time.time(), os.getpid())
     boot, unit, program = (read(BOOT_ID) or "").strip(), unit_of(saved), os.path.join(saved, "revert.py")
-    put(program, REVERT, 0o600)
+    put(program, __loader__.get_source(__name__), 0o600)
     put(os.path.join(saved, "armed"), token, 0o600)
     put(os.path.join(saved, "armed_at"), (read("/proc/uptime") or "0").split()[0], 0o600)
-    systemd = os.path.isdir("/run/systemd/system")
-    if systemd:
-        put(unit, UNIT.format(saved=saved, python=sys.executable, token=token, boot=boot, unit=unit), 0o644)
-        wants = os.path.join(UNITS, "sysinit.target.wants")
-        if not os.path.isdir(wants):
-            os.mkdir(wants, 0o755)
-        os.symlink(unit, os.path.join(wants, os.path.basename(unit) + ".fleet"))
-        os.rename(os.path.join(wants, os.path.basename(unit) + ".fleet"), os.path.join(wants, os.path.basename(unit)))
-    argv = [sys.executable, program, saved, str(seconds), token, boot, unit]
-    if systemd:  # out of the session, which may be ended with its connection
-        code, _ = run(["systemd-run", "--quiet", "--collect", "--property=DefaultDependencies=no", *argv])
-        if code == 0:
+    argv = [sys.executable, program, saved, str(seconds), token, boot]
+    if os.path.isdir("/run/systemd/system"):
+        _forget_unit(unit)
+        put(unit, UNIT.format(saved=saved, command=" ".join([sys.executable, program, saved, "0", token, boot])), 0o644)
+        make_folders([os.path.dirname(_wanted_at_boot(unit))])
+        os.symlink(unit, _wanted_at_boot(unit))
+        # Out of the session, which may be ended with its connection.
+        if run(["systemd-run", "--quiet", "--collect", "--property=DefaultDependencies=no", *argv])[0] == 0:
             return
-    subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, close_fds=True
-    )
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.Popen(argv, start_new_session=True, close_fds=True, **quiet)
+
+
+def revert(saved, seconds, token, boot):
+    """Wait, and put the state before back unless a new connection has confirmed what was changed; after a reboot at once."""
+    rebooted = (read(BOOT_ID) or "").strip() != boot
+    if not rebooted:
+        time.sleep(seconds)
+    if read(os.path.join(saved, "armed")) != token:
+        return  # a later change has its own watch
+    before = load(saved)
+    if before is not None and not confirmed(saved):
+        for path, was in sorted(before["files"].items()):
+            put(path, was["content"], was["mode"], was["uid"], was["gid"])
+        if before["back"] and not rebooted:  # at boot the services begin after this, and read the files themselves
+            run(before["back"])
+        put(os.path.join(saved, "reverted.json"), "", 0o600)
+        os.unlink(os.path.join(saved, "state.json"))  # with what it held of the files
+    _forget_unit(unit_of(saved))
 
 
 def reverted(saved):
@@ -319,3 +285,33 @@ def shown(path, before, after, whole=False):
         text = OTHER_SECRETS.sub(r"\1***", CREDENTIALS.sub(r"\1***@", line[2:])) + "\n"
         (old if line.startswith("- ") else new if line.startswith("+ ") else []).append(text)
     return {"before": "".join(old), "after": "".join(new), "before_header": path, "after_header": path}
+
+
+def confirm_or_fail(module, saved, drop_files=False):
+    """End a module whose state is `confirmed`: what it changed stays, if this is a new connection and comes in time.
+
+    With `drop_files` the files before are forgotten then.
+    """
+    if reverted(saved):
+        module.fail_json(msg="it was not confirmed in time, and the state before is back")
+    changed = load(saved) is not None and not confirmed(saved)
+    if changed and is_old_connection(saved):
+        module.fail_json(msg="this connection is older than the change, and proves nothing; the state before comes back")
+    if changed and not module.check_mode:
+        confirm(saved)
+        if drop_files:
+            drop(saved)
+    module.exit_json(changed=changed)
+
+
+def options(own, states=("present", "restored")):
+    """The options of a module: its own, what it shall do, and where the state before is kept."""
+    return dict(
+        own,
+        state={"type": "str", "choices": list(states), "default": "present"},
+        saved={"type": "path", "required": True},
+    )
+
+
+if __name__ == "__main__":
+    revert(sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4])
