@@ -12,8 +12,10 @@ from fleet_audit import draining
 from fleet_audit.model import FleetAuditError
 
 
-def slurm(*lines: str) -> draining.Slurm:
+def slurm(*lines: str, jobs: Sequence[str] = ()) -> draining.Slurm:
     def ask(argv: Sequence[str]) -> tuple[int, str]:
+        if argv[0] == "squeue":
+            return 0, "".join("7 main x root S 0:01 1 n\n" for node in jobs if node in argv[-1].removeprefix("--nodelist=").split(","))
         assert argv == ["scontrol", "--oneliner", "show", "node"]
         return 0, "\n".join(lines) + "\n"
 
@@ -32,6 +34,8 @@ def slurm(*lines: str) -> draining.Slurm:
         ("DOWN", "XID79 bad GPU [slurm@2026-11-26T10:00:00]", True, False, False),
         ("DOWN*+DRAIN", "fleet-audit plan 0123abcd [root@2026-11-26T10:00:00]", True, False, False),
         ("FUTURE", "", True, False, False),
+        ("UNKNOWN+DRAIN", "fleet-audit plan 0123abcd", False, False, True),
+        ("SOMETHING-NEW", "", False, False, True),
     ],
 )
 def test_a_node_of_slurm(state: str, reason: str, out: bool, ours: bool, busy: bool) -> None:
@@ -39,6 +43,13 @@ def test_a_node_of_slurm(state: str, reason: str, out: bool, ours: bool, busy: b
                   "NodeName=n10 State=IDLE").look(["n1"])  # fmt: skip
     assert set(found) == {"n1"}
     assert (found["n1"].out, found["n1"].ours, bool(found["n1"].work)) == (out, ours, busy)
+
+
+def test_a_suspended_job_is_work() -> None:
+    lines = [f"NodeName=n{n} State=IDLE+DRAIN Reason=fleet-audit plan 0123abcd" for n in (1, 2, 3)]
+    found = slurm(*lines, jobs=["n2"]).look(["n1", "n2", "n3"])
+    assert {name for name, node in found.items() if node.work} == {"n2"}
+    assert found["n2"].ours and not slurm(*lines).look(["n1"])["n1"].work
 
 
 def test_a_scheduler_that_does_not_answer_is_an_error() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fleet_audit.model import FleetAuditError
@@ -17,6 +17,9 @@ from fleet_audit.model import FleetAuditError
 Ask = Callable[[Sequence[str]], tuple[int, str]]
 """Runs an argument vector where the scheduler's tool is: its exit status and what it said."""
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_SERVING = ("IDLE", "ALLOCATED", "MIXED")
+_BROKEN = ("DOWN", "FUTURE", "ERROR")
+"""The states of a node at Slurm, before its flags; of UNKNOWN, and of what a later version may say, nothing is concluded."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +75,40 @@ class Slurm:
         return f"fleet-audit plan {self.plan}"
 
     def look(self, nodes: Sequence[str]) -> Mapping[str, Node]:
-        """From the states of all nodes; a node of which jobs are still there is allocated, mixed or completing beside drained."""
+        """From the states of all nodes; a job that is suspended shows in no state, so that what looks free is asked for jobs too."""
         found = {}
         for line in _must(self.ask(["scontrol", "--oneliner", "show", "node"]), "scontrol show node").splitlines():
             name, state = re.search(r"\bNodeName=(\S+)", line), re.search(r"\bState=(\S+)", line)
-            if not name or not state or name[1] not in nodes:
-                continue
-            words = {word.rstrip("*~#!%$@^-") for word in state[1].split("+")}
-            reason = re.search(r"\bReason=(.*?)(?: \[\S+@\S+\]| \w+=|$)", line)
-            busy = sorted(words & {"ALLOCATED", "MIXED", "COMPLETING"})
-            if not words & {"IDLE", "ALLOCATED", "MIXED", "COMPLETING"}:  # down or failed: out of service for a reason that is not ours
-                found[name[1]] = Node(True, False, "")
-                continue
-            found[name[1]] = Node(
-                bool(words & {"DRAIN", "DRAINED", "DRAINING"}), bool(reason) and reason[1].strip() == self.reason, # type: ignore[index]
-                f"Slurm says {'+'.join(busy).lower()}" if busy else "",
-            )  # fmt: skip
+            if name and state and name[1] in nodes:
+                found[name[1]] = self._node(state[1], line)
+        free = sorted(node for node in found if not found[node].work)
+        for busy in self._with_jobs(free):
+            found[busy] = replace(found[busy], work="Slurm has jobs there")
         return found
+
+    def _node(self, state: str, line: str) -> Node:
+        words = [word.rstrip("*~#!%$@^-") for word in state.split("+")]
+        if words[0] in _BROKEN:  # out of service for a reason that is not ours
+            return Node(True, False, "")
+        if words[0] not in _SERVING:
+            return Node(False, False, f"Slurm says {state}, which is not understood")
+        reason = re.search(r"\bReason=(.*?)(?: \[\S+@\S+\]| \w+=|$)", line)
+        busy = [word.lower() for word in words if word in ("ALLOCATED", "MIXED", "COMPLETING")]
+        return Node(
+            bool({"DRAIN", "DRAINED", "DRAINING"}.intersection(words)),
+            reason is not None and reason[1].strip() == self.reason,
+            f"Slurm says {'+'.join(busy)}" if busy else "",
+        )
+
+    def _with_jobs(self, nodes: Sequence[str]) -> Sequence[str]:
+        """Those of some nodes that have jobs; mostly none has, and one question is enough."""
+        if not nodes or not self._jobs(nodes):
+            return []
+        return [node for node in nodes if len(nodes) == 1 or self._jobs([node])]
+
+    def _jobs(self, nodes: Sequence[str]) -> bool:
+        states = "running,suspended,stopped,completing,configuring"
+        return bool(_must(self.ask(["squeue", "--noheader", f"--states={states}", f"--nodelist={','.join(nodes)}"]), "squeue").strip())
 
     def take_out(self, nodes: Sequence[str]) -> None:
         """Drain them: what runs goes on, nothing new begins."""
@@ -122,7 +142,7 @@ class Kubernetes:
             name = (pod.get("spec") or {}).get("nodeName")
             if name in found and (why := _counts(pod)):
                 title = f"{pod['metadata'].get('namespace')}/{pod['metadata'].get('name')}"
-                found[name] = Node(found[name].out, found[name].ours, found[name].work or f"the pod {title} {why}")
+                found[name] = replace(found[name], work=found[name].work or f"the pod {title} {why}")
         return found
 
     def _items(self, *words: str) -> list[dict[str, Any]]:
