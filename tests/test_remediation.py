@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from fleet_audit import policy, remediation
 from fleet_audit.facts import tables
 from fleet_audit.findings import Report
 from fleet_audit.model import CheckId, FleetAuditError, HostName, Outcome, Result, Severity
+from fleet_audit.planlog import PlanLog
 
 from .factory import library
 from .report.factory import check, host
@@ -158,11 +158,35 @@ def test_a_role_covers_what_it_says(name: str) -> None:
         assert set(variables["sysctl_of_check"]) == set(role.file.checks)
 
 
-def test_progress_that_was_cut_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    from fleet_audit import roleplay
-
-    roleplay.note(tmp_path, {"kind": "begun", "action": 0, "batch": 0, "hosts": ["a"]})
+def test_a_log_that_was_cut_says_all_but_what_was_cut(tmp_path: Path) -> None:
+    made = plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL, ("redirects-not-sent", "b"): Outcome.FAIL})
+    log = PlanLog(made, tmp_path)
+    assert log.entries() == [] and set(log.states().values()) == {"planned"}
+    log.note("begun", ["a"], action=0)
     with (tmp_path / "progress.jsonl").open("a") as out:
         out.write('{"kind": "do')
-    assert roleplay.progress(tmp_path) == [{"kind": "begun", "action": 0, "batch": 0, "hosts": ["a"]}]
-    assert json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[0])["kind"] == "begun"
+    log.note("drained", ["b"], by="slurm")
+    log.note("begun", ["b"], action=0)
+    assert log.states() == {(0, "a"): "begun", (0, "b"): "begun"}, "what came after it counts"
+    log.note("done", ["a"], action=0)
+    assert log.done() == {(0, "a")} and log.held() == ["b"] and log.drained_by() == "slurm"
+    log.note("rolled-back", ["a"], action=0)
+    log.note("given-back", ["b"])
+    assert log.done() == set() and log.held() == []
+
+
+def test_a_plan_with_a_variable_that_its_role_has_not_is_refused(tmp_path: Path) -> None:
+    made = plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL})
+    wrong = made.model_copy(update={"actions": [made.actions[0].model_copy(update={"variables": {"sysctl_rp_filtr": 1}})]})
+    with pytest.raises(FleetAuditError, match=r"no variable 'sysctl_rp_filtr'.*sysctl_rp_filter"):
+        remediation.check(wrong, FakeRun(tmp_path, []), made.made_at)  # type: ignore[arg-type]
+
+
+def test_an_allow_list_that_groups_have_different_is_not_guessed(tmp_path: Path) -> None:
+    outcomes = {("firewall-input-default-deny", "a"): Outcome.FAIL, ("listeners-allowed", "a"): Outcome.PASS}
+    given = report(outcomes)
+    run = FakeRun(tmp_path, described(*sorted({c for c, _ in outcomes})))
+    for fields in ({"params": {"allowed": ["22/tcp"]}, "group_params": {"gpu": {"allowed": ["1/tcp"]}}}, None):
+        views = tuple(dataclasses.replace(c, **fields) if fields else c for c in given.checks if fields or c.id != "listeners-allowed")
+        found = remediation.make(run, dataclasses.replace(given, checks=views, results=given.results[:1]), most="drain")  # type: ignore[arg-type]
+        assert found.actions == [] and "does not say what allowed of listeners-allowed is" in found.not_fixed[0].why

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet_audit import content, yamlfile
-from fleet_audit.findings import Report
+from fleet_audit.findings import CheckView, Report
 from fleet_audit.landscape import primary
 from fleet_audit.model import FleetAuditError, Outcome, did_you_mean
 from fleet_audit.policy import Policy
@@ -196,12 +196,15 @@ def _site_variables(policy: Policy | None) -> dict[str, Any]:
     return given
 
 
-def _resolved(value: Any, views: Mapping[Any, Any]) -> Any:
-    """A variable's value; `$CHECK.PARAMETER` is what that check allows in the run, nothing if it was not in it."""
-    if isinstance(value, str) and value.startswith("$"):
-        check, _, parameter = value[1:].partition(".")
-        return views[check].params.get(parameter, []) if check in views else []
-    return value
+def _resolved(value: Any, views: Mapping[Any, CheckView]) -> Any:
+    """A variable's value; `$CHECK.PARAMETER` is what that check allows in the run, None if it was not in it or groups differ there."""
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value
+    check, _, parameter = value[1:].partition(".")
+    view = views.get(check)
+    if view is None or any(parameter in params for params in view.group_params.values()):
+        return None
+    return view.params.get(parameter)
 
 
 def _inventory(given: object, run: str) -> str:
@@ -223,6 +226,10 @@ def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, given
         return f"the role {remediation['role']} is not there yet: see the check's fix"
     if check not in role.file.checks:
         return f"the role {role.name} does not cover it: see the check's fix"
+    if unknown := [name for name, value in given.items() if value is None and name in role.variables]:
+        check, parameter = remediation["vars"][unknown[0]][1:].split(".")
+        why = f"the run does not say what {parameter} of {check} is, or says it for each group"
+        return f"{why}: audit with that check, or give {unknown[0]} by the policy, `remediation: vars`"
     needed = role.file.needs.get(check, [])
     if needed and not any(given.get(name) for name in needed):
         return f"the policy gives no {' or '.join(needed)}: `remediation: vars`"
@@ -271,3 +278,5 @@ def check(plan: Plan, run: Run, now: datetime) -> None:
         role = roles().get(action.role)
         if role is None or not set(action.checks) <= set(role.file.checks):
             raise FleetAuditError(f"plan {plan.plan}: this version has no role {action.role!r} for these checks: plan again")
+        for name in action.variables.keys() - role.variables:
+            raise FleetAuditError(f"plan {plan.plan}: the role {role.name} has no variable {name!r}{did_you_mean(name, role.variables)}")

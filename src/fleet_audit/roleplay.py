@@ -165,26 +165,3 @@ def _diff(value: Any) -> str:
             names = str(one.get("before_header") or "before"), str(one.get("after_header") or "after")
             parts += difflib.unified_diff(one["before"].splitlines(), one["after"].splitlines(), *names, n=1, lineterm="")
     return "\n".join(parts) + "\n" if parts else ""
-
-
-def note(folder: Path, value: dict[str, Any]) -> None:
-    """Append to what was done, a line of JSON at a time: whatever ends the program, the file says how far it came."""
-    with (folder / "progress.jsonl").open("a", encoding="utf-8") as out:
-        out.write(json.dumps(value, sort_keys=True) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def progress(folder: Path) -> list[dict[str, Any]]:
-    """What was noted; a last line that was cut is left out."""
-    try:
-        lines = (folder / "progress.jsonl").read_text("utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found

@@ -66,7 +66,7 @@ def write(report: Report, names: Sequence[str], output: str | None, store: Store
             path = (Path(output) / f"{stem}.{form.suffix}" if Path(output).is_dir() else Path(output)).resolve()
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write(path, data)
+            put(path, data)
         except OSError as error:
             raise MachineError(
                 f"{path}: the report cannot be written: {error.strerror}; the run is kept: "
@@ -76,7 +76,7 @@ def write(report: Report, names: Sequence[str], output: str | None, store: Store
     return paths
 
 
-def _write(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
     """Replace a file whole, or write into what is there and no file: a device or a pipe."""
     if path.exists() and not path.is_file():
         with path.open("wb") as handle:

@@ -20,6 +20,7 @@ import click
 from fleet_audit import draining, policy, remediation, roleplay
 from fleet_audit.findings import Report
 from fleet_audit.model import FleetAuditError, Secret
+from fleet_audit.planlog import PlanLog
 from fleet_audit.report.text import clean
 from fleet_audit.runs import Store
 
@@ -29,15 +30,27 @@ POLL_S = 10
 """Seconds between two looks at the scheduler."""
 
 
+def open_log(plan_file: Path, store_folder: Path | None) -> tuple[PlanLog, Store]:
+    """The plan of a file with what was done of it, and the store that keeps both. Raises `FleetAuditError`."""
+    from fleet_audit.cli import _pipeline
+
+    if not plan_file.is_file():
+        raise FleetAuditError(f"{plan_file}: no such plan")
+    plan = remediation.load(plan_file)
+    store = _pipeline.open_store(store_folder).writable()
+    store.folder = store.folder.absolute()
+    folder = store.folder / "remediation" / plan.plan
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return PlanLog(plan, folder), store
+
+
 @dataclass
 class Rollout:
     """A plan that is carried out or taken back, and all that this needs."""
 
-    plan: remediation.Plan
+    log: PlanLog
     file: Path
     store: Store
-    folder: Path
-    """All that is done is kept here."""
     given: Mapping[str, Any]
     """What the command line says of the way to the hosts."""
     reach: roleplay.Reach
@@ -48,24 +61,15 @@ class Rollout:
     """Hosts that check mode could not reach: they are left."""
 
     @classmethod
-    def begin(
-        cls,
-        plan_file: Path,
-        given: dict[str, Any],
-        *,
-        drain: str | None = None,
-        deadline_s: float = 0,
-        confirm_s: int = 0,
-        alone: bool = True,
-    ) -> Rollout:
-        """The plan of a file, its folder in the store, and the password if one is to be asked for; `alone` lets no other program do
-        the same meanwhile. Raises `FleetAuditError`.
-        """
-        from fleet_audit.cli import _pipeline
+    def begin(cls, plan_file: Path, given: dict[str, Any], *, drain: str | None, deadline_s: float, confirm_s: int) -> Rollout:
+        """Open a plan, ask for the password if one is to be asked for, and let no other program carry it out meanwhile.
 
-        if not plan_file.is_file():
-            raise FleetAuditError(f"{plan_file}: no such plan")
-        plan = remediation.load(plan_file)
+        Raises `FleetAuditError`.
+        """
+        log, store = open_log(plan_file, given["store_folder"])
+        path = log.plan.policy_file
+        if path and not os.path.exists(path):
+            raise FleetAuditError(f"{path}: the policy of plan {log.plan.plan} is not there, and by another one its hosts would be judged")
         password = None
         if given["ask_become_pass"]:
             if not sys.stdin.isatty():
@@ -74,50 +78,28 @@ class Rollout:
                 )
             given["become"] = True
             password = Secret(click.prompt("Password to become root", hide_input=True, err=True))
-        store = _pipeline.open_store(given["store_folder"]).writable()
-        store.folder = store.folder.absolute()
-        folder = store.folder / "remediation" / plan.plan
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:  # held until the program ends
+            fcntl.flock(os.open(log.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FleetAuditError(f"plan {log.plan.plan} is being carried out or taken back by another program") from None
         more = {**({"ansible_user": given["user"]} if given["user"] else {}),
                 **({"ansible_ssh_private_key_file": str(Path(given["private_key"]).absolute())} if given["private_key"] else {})}  # fmt: skip
-        reach = roleplay.Reach(plan.inventory, given["become"], password, more)
-        try:
-            if alone:  # held until the program ends
-                fcntl.flock(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FleetAuditError(f"plan {plan.plan} is being carried out or taken back by another program") from None
-        made = cls(plan, plan_file, store, folder, given, reach, drain, deadline_s, confirm_s)
+        reach = roleplay.Reach(log.plan.inventory, given["become"], password, more)
+        made = cls(log, plan_file, store, given, reach, drain, deadline_s, confirm_s)
         if drain in ("slurm", "kubernetes"):
             _ = made.scheduler  # that the policy does not say where it runs is told before anything is done
         return made
 
-    # --- What was done ---------------------------------------------------------------------------
-
-    def done(self) -> set[tuple[int, str]]:
-        """(action, host) of what was changed, shown to pass, and not taken back since."""
-        return {pair for pair, state in self.states().items() if state == "done"}
-
-    def states(self) -> dict[tuple[int, str], str]:
-        """(action, host) -> planned, begun (applied again it is completed, or rolled back undone), done, or rolled-back."""
-        found = {(i, h): "planned" for i, action in enumerate(self.plan.actions) for batch in action.batches for h in batch}
-        for entry in roleplay.progress(self.folder):
-            if entry["kind"] in ("begun", "done", "rolled-back"):
-                found |= {(entry["action"], host): entry["kind"] for host in entry["hosts"]}
-        return found
-
-    def held(self) -> list[str]:
-        """Hosts that this plan took out of scheduling and has not given back."""
-        found: set[str] = set()
-        for entry in roleplay.progress(self.folder):
-            found = found | set(entry["hosts"]) if entry["kind"] == "drained" else found
-            found = found - set(entry["hosts"]) if entry["kind"] == "given-back" else found
-        return sorted(found)
+    @property
+    def plan(self) -> remediation.Plan:
+        """What is carried out or taken back."""
+        return self.log.plan
 
     # --- Forward ---------------------------------------------------------------------------------
 
     def show(self, pending: Sequence[tuple[int, remediation.Action]]) -> None:
         """Check mode of all that is to be done, with its differences. Raises `FleetAuditError` if a host cannot be changed so."""
-        done = self.done()
+        done = self.log.done()
         for index, action in pending:
             hosts = [h for batch in action.batches for h in batch if (index, h) not in done]
             click.echo(f"{action.role} on {len(hosts)} hosts, in check mode")
@@ -135,7 +117,7 @@ class Rollout:
     def out(self, pending: Sequence[tuple[int, remediation.Action]], before: Report) -> int:
         """Carry it out, batch by batch; the exit status."""
         left: list[str] = sorted(self.lost)
-        done = self.done()
+        done = self.log.done()
         for index, action in pending:
             if action.disruption != "none" and self.drain is None:
                 left.append(action.role)
@@ -144,17 +126,20 @@ class Rollout:
                 continue
             for number, batch in enumerate(action.batches):
                 hosts = [h for h in batch if (index, h) not in done and h not in self.lost]
-                if action.disruption != "none" and hosts:
-                    free, busy = self.free(hosts)
-                    left += busy
-                    hosts = free
-                problem = self._batch(index, action, number, hosts, before) if hosts else ""
+                try:
+                    if action.disruption != "none" and hosts:
+                        hosts, busy = self.free(hosts)
+                        left += busy
+                    problem = self._batch(index, action, number, hosts, before) if hosts else ""
+                    if not problem:
+                        self.give_back(hosts)
+                except FleetAuditError as error:  # hosts may be changed or drained: exit status 2 would say that nothing is
+                    problem = str(error)
                 if problem:
                     click.echo(f"stopped: {problem}; `fleet-audit remediate rollback {self.file}` takes it back", err=True)
-                    if held := self.held():
+                    if held := self.log.held():
                         click.echo(f"out of scheduling until then, or until it is applied again: {', '.join(held)}", err=True)
                     return 1
-                self.give_back(hosts)
         click.echo(f"done, but for {', '.join(left[:8])}" if left else "done: what was planned is shown to pass")
         return 3 if left else 0
 
@@ -162,7 +147,7 @@ class Rollout:
         """One batch: changed, confirmed, audited; why the roll-out stops, or nothing."""
         word = "canaries" if number == 0 else f"batch {number + 1} of {len(action.batches)}"
         click.echo(f"{action.role}, {word}: {', '.join(hosts[:8])}{' ...' if len(hosts) > 8 else ''}")
-        roleplay.note(self.folder, {"kind": "begun", "action": index, "hosts": list(hosts)})
+        self.log.note("begun", hosts, action=index)
         played = self._play(action, hosts, "present")
         if played.failed:
             return "; ".join(f"{h}: {clean(w, 300)}" for h, w in sorted(played.failed.items())[:5])
@@ -184,7 +169,7 @@ class Rollout:
         worse = [key for key, (outcome, _) in now.items() if outcome == "fail" and was.get(key) == "pass"]
         if worse:
             return f"{worse[0][0]} on {worse[0][1]} fails now, and passed before"
-        roleplay.note(self.folder, {"kind": "done", "action": index, "hosts": list(hosts), "run": report["run"]["id"]})
+        self.log.note("done", hosts, action=index, run=report["run"]["id"])
         click.echo(f"  {len(hosts)} changed and audited: run {report['run']['id']}")
         return ""
 
@@ -192,7 +177,7 @@ class Rollout:
 
     def back(self, only: Sequence[str]) -> int:
         """Restore what was saved, the last action first; the exit status."""
-        touched = {pair for pair, state in self.states().items() if state != "planned"}
+        touched = {pair for pair, state in self.log.states().items() if state != "planned"}
         unknown = set(only) - {h for _, h in touched}
         if unknown:
             raise FleetAuditError(f"--host: plan {self.plan.plan} has not touched {sorted(unknown)[0]!r}")
@@ -200,50 +185,61 @@ class Rollout:
         for index in reversed(range(len(self.plan.actions))):
             action = self.plan.actions[index]
             hosts = sorted(h for i, h in touched if i == index and (not only or h in only))
-            if hosts and action.disruption != "none":
-                hosts, busy = self.free(hosts)
-                failed |= dict.fromkeys(busy, f"{action.role} was not taken back: it has work")
-            if not hosts:
-                continue
-            played = self._play(action, hosts, "restored")
-            failed |= played.failed
-            back = [h for h in hosts if h not in played.failed]
-            roleplay.note(self.folder, {"kind": "rolled-back", "action": index, "hosts": back})
-            click.echo(f"{action.role}: restored on {len(played.changed)} of {len(hosts)} hosts")
-            if back:
-                report = self._audit(back, action.checks)
-                fails = sum(r["outcome"] == "fail" for r in report["results"])
-                click.echo(f"  audited: run {report['run']['id']}, {fails} findings of the plan are back")
-            self.give_back(back)
+            try:
+                failed |= self._take_back(index, action, hosts) if hosts else {}
+            except FleetAuditError as error:
+                failed |= dict.fromkeys(hosts, str(error))
         if not touched:
             click.echo("the plan has changed nothing")
         if not failed:
-            self.give_back([h for h in self.held() if not only or h in only])
+            self.give_back([h for h in self.log.held() if not only or h in only])
         for host, why in sorted(failed.items()):
             click.echo(f"{clean(host)}: {clean(why, 300)}", err=True)
         return 1 if failed else 0
+
+    def _take_back(self, index: int, action: remediation.Action, hosts: Sequence[str]) -> dict[str, str]:
+        """Restore what one action saved; {host: why it was not}."""
+        failed = {}
+        if action.disruption != "none":
+            hosts, busy = self.free(hosts)
+            failed = dict.fromkeys(busy, f"{action.role} was not taken back: it has work")
+        if not hosts:
+            return failed
+        played = self._play(action, hosts, "restored")
+        failed |= played.failed
+        answered = [h for h in hosts if h not in played.failed]
+        if answered:
+            report = self._audit(answered, action.checks)
+            holds = {(r["check"], r["host"]): r["outcome"] == "pass" for r in report["results"]}
+            for host in answered:
+                if host not in played.changed and all(holds.get((check, host)) for check in action.findings[host]):
+                    failed[host] = f"{action.role} was not taken back: nothing was saved there, and its findings still pass"
+            fails = sum(r["outcome"] == "fail" for r in report["results"])
+            click.echo(f"{action.role}: restored on {len(played.changed)} of {len(hosts)} hosts")
+            click.echo(f"  audited: run {report['run']['id']}, {fails} findings of the plan are back")
+        back = [h for h in answered if h not in failed]
+        self.log.note("rolled-back", back, action=index)
+        self.give_back(back)
+        return failed
 
     # --- Training first --------------------------------------------------------------------------
 
     @cached_property
     def scheduler(self) -> tuple[draining.Scheduler, Callable[[str], str]]:
         """The scheduler, and how it calls a host. Raises `FleetAuditError` if the policy does not say where its tool runs."""
-        word = self.drain if self.drain in ("slurm", "kubernetes") else self._drained_by()
+        word = self.drain if self.drain in ("slurm", "kubernetes") else self.log.drained_by()
         path = self.plan.policy_file
-        site = policy.load(Path(path)) if path and os.path.exists(path) else policy.Policy()
-        file = site.remediation.slurm if word == "slurm" else site.remediation.kubernetes
+        site = (policy.load(Path(path)) if path else policy.Policy()).remediation
+        file = site.slurm if word == "slurm" else site.kubernetes
         if file is None:
             tool = "scontrol" if word == "slurm" else "kubectl"
             raise FleetAuditError(f"--drain {word}: the policy does not say where {tool} runs: `remediation: {{{word}: {{on: HOST}}}}`")
 
         def ask(argv: Sequence[str]) -> tuple[int, str]:
-            return roleplay.ask(file.on, argv, self.reach, self.folder)
+            return roleplay.ask(file.on, argv, self.reach, self.log.folder)
 
         kind = draining.Slurm if word == "slurm" else draining.Kubernetes
         return kind(ask, self.plan.plan), lambda host: draining.node_name(host, file.names)
-
-    def _drained_by(self) -> str:
-        return next((n["by"] for n in reversed(roleplay.progress(self.folder)) if n["kind"] == "drained"), "slurm")
 
     def free(self, hosts: Sequence[str]) -> tuple[list[str], list[str]]:
         """(hosts that may be disturbed, hosts that are left alone), those that are left named with the reason."""
@@ -254,7 +250,7 @@ class Rollout:
         left |= self._busy(free) if free else {}
         for host, why in sorted(left.items()):
             click.echo(f"{clean(host)}: left alone, {clean(why, 300)}", err=True)
-        self.give_back([h for h in left if h in self.held()])
+        self.give_back([h for h in left if h in self.log.held()])
         return [h for h in hosts if h not in left], sorted(left)
 
     def _take_out(self, hosts: Sequence[str]) -> dict[str, str]:
@@ -262,11 +258,10 @@ class Rollout:
         scheduler, called = self.scheduler
         nodes = {called(host): host for host in hosts}
         known = scheduler.look(list(nodes))
-        left = {host: f"{self.drain} knows no node {node}" for node, host in nodes.items() if node not in known}
         new = [node for node, found in known.items() if not found.out]
         if new:
             # Noted first: ended in between, the node is given back although it may not have been taken.
-            roleplay.note(self.folder, {"kind": "drained", "by": self.drain, "hosts": sorted(nodes[n] for n in new)})
+            self.log.note("drained", sorted(nodes[n] for n in new), by=self.drain)
             scheduler.take_out(new)
             click.echo(f"  taken out of scheduling: {', '.join(sorted(nodes[n] for n in new))}")
         end = time.monotonic() + self.deadline_s
@@ -280,16 +275,19 @@ class Rollout:
                 waiting = now
                 click.echo(f"  waiting for {', '.join(f'{clean(h)} ({clean(w, 100)})' for h, w in sorted(busy.items())[:5])}", err=True)
             time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
-        for node, found in known.items():
-            if found.work:
-                left[nodes[node]] = f"it is still busy after {self.deadline_s / 60:.0f} minutes: {found.work}"
-            elif not found.out:
-                left[nodes[node]] = "somebody put it back into scheduling meanwhile"
+        left = {}
+        for node, host in nodes.items():
+            if node not in known:
+                left[host] = f"{self.drain} knows no node {node}"
+            elif known[node].work:
+                left[host] = f"it is still busy after {self.deadline_s / 60:.0f} minutes: {known[node].work}"
+            elif not known[node].out:
+                left[host] = "somebody put it back into scheduling meanwhile"
         return left
 
     def give_back(self, hosts: Sequence[str]) -> None:
         """Give hosts that this plan took out back to their scheduler; those of others stay out."""
-        ours = [host for host in hosts if host in self.held()]
+        ours = [host for host in hosts if host in self.log.held()]
         if not ours:
             return
         scheduler, called = self.scheduler
@@ -298,7 +296,7 @@ class Rollout:
         if out:
             scheduler.give_back(out)
             click.echo(f"  given back to scheduling: {', '.join(sorted(nodes[n] for n in out))}")
-        roleplay.note(self.folder, {"kind": "given-back", "hosts": ours})
+        self.log.note("given-back", ours)
 
     def _busy(self, hosts: Sequence[str]) -> dict[str, str]:
         """{host: why it is left alone} of those that have GPU work, or of which that is not known."""
@@ -322,7 +320,7 @@ class Rollout:
 
     def _play(self, action: remediation.Action, hosts: Sequence[str], state: str, *, check: bool = False) -> roleplay.Played:
         extra = {"fleet_audit_confirm_s": self.confirm_s}
-        return roleplay.play(action, hosts, self.reach, self.folder, state=state, check=check, plan=self.plan.plan, extra=extra,
+        return roleplay.play(action, hosts, self.reach, self.log.folder, state=state, check=check, plan=self.plan.plan, extra=extra,
                              belongs=self._belongs, told=lambda line: click.echo(f"  {line}", err=True))  # fmt: skip
 
     @cached_property
@@ -336,14 +334,16 @@ class Rollout:
 
     def _audit(self, hosts: Sequence[str], checks: Sequence[str]) -> Any:
         """Audit some hosts again, as a run of its own. Raises `FleetAuditError` if that could not be done."""
-        out = self.folder / "audit.json"
+        out = self.log.folder / "audit.json"
         out.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "fleet_audit", "run", self.plan.inventory, "-l", ",".join(hosts), "-f", "json", "-o", str(out), "-q",
                 "--store", str(self.store.folder), "--profile", self.plan.profile]  # fmt: skip
         for check in checks:
             argv += ["--check", check]
         argv += ["-b"] if self.given["become"] else []
-        argv += ["--policy", self.plan.policy_file] if self.plan.policy_file and os.path.exists(self.plan.policy_file) else []
+        argv += ["--policy", self.plan.policy_file] if self.plan.policy_file else []
+        for folder in self.store.find(self.plan.run).file.inputs.get("check_folders") or []:
+            argv += ["--checks", folder]
         argv += ["-u", self.given["user"]] if self.given["user"] else []
         argv += ["--private-key", self.given["private_key"]] if self.given["private_key"] else []
         code, said = _asked(argv, self.reach.become_password)

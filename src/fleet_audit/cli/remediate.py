@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,8 +49,8 @@ _reach = options.several(
 def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: tuple[str, ...], max_disruption: str, batch: int, output: Path | None,
           store_folder: Path | None, *, experimental: bool) -> int:  # fmt: skip
     """Write a plan for what failed in RUN: roles and their variables, hosts in batches, and what it leaves and why."""
-    from fleet_audit import remediation
-    from fleet_audit.cli import _pipeline
+    from fleet_audit import policy, remediation
+    from fleet_audit.cli import _pipeline, _reports
     from fleet_audit.findings import load
     from fleet_audit.model import did_you_mean
     from fleet_audit.report.text import count
@@ -62,28 +61,27 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: 
         for name in names:
             if name not in known:
                 raise FleetAuditError(f"--{what}: run {report.id} has no {what} {name!r}{did_you_mean(name, known)}")
-    policy = _policy(report.inputs.get("policy_file"))
+    path = report.inputs.get("policy_file")
+    if path and not Path(path).is_file():
+        raise FleetAuditError(
+            f"{path}: the policy of run {report.id} is not there: plan in the folder in which it was audited, or audit anew"
+        )
     made = remediation.make(run, report, checks=checks, hosts=hosts or None, most=max_disruption, batch=batch, experimental=experimental,
-                            inventory=inventory, policy=policy)  # fmt: skip
+                            inventory=inventory, policy=policy.load(Path(path)) if path else None)  # fmt: skip
     text = remediation.text(made, str(output or "PLAN"))
     if output is None:
         click.echo(text, nl=False)
     else:
-        with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-            out.write(text)  # variables of the site may be secrets
+        try:
+            _reports.put(output, text.encode())  # for its owner alone: variables of the site may be secrets
+        except OSError as error:
+            raise FleetAuditError(f"--output {output}: the plan cannot be written: {error.strerror}") from None
     for action in made.actions:
         click.echo(f"{action.role} ({action.grade}, {action.disruption}): {count(len(action.checks), 'check')} on "
                    f"{count(len(action.findings), 'host')} in {count(len(action.batches), 'batch', 'batches')}", err=True)  # fmt: skip
     left = sum(n.hosts for n in made.not_fixed)
     click.echo(f"{count(left, 'failure')} left: the plan says why" if left else "nothing is left out", err=True)
     return 0 if made.actions else 3
-
-
-def _policy(path: object) -> Any:
-    """The policy as it is now, none if there is no file."""
-    from fleet_audit import policy
-
-    return policy.load(Path(path)) if isinstance(path, str) and Path(path).is_file() else policy.Policy()
 
 
 _drain = click.option(
@@ -129,15 +127,16 @@ def apply(plan_file: Path, drain: str | None, drain_deadline: int, confirm_withi
     roll = Rollout.begin(plan_file, given, drain=drain, deadline_s=60 * drain_deadline, confirm_s=confirm_within)
     run = roll.store.find(roll.plan.run)
     remediation.check(roll.plan, run, datetime.now(UTC))
-    done = roll.done()
+    done = roll.log.done()
     pending = [(i, a) for i, a in enumerate(roll.plan.actions) if any((i, h) not in done for batch in a.batches for h in batch)]
     if not pending:
-        roll.give_back(roll.held())  # an apply that ended between the last audit and this
+        if not dry:
+            roll.give_back(roll.log.held())  # an apply that ended between the last audit and this
         click.echo("all of the plan is done already")
         return 0
     roll.show(pending)
     if dry:
-        return 0
+        return 3 if roll.lost else 0
     if not yes:
         if not sys.stdin.isatty():
             raise FleetAuditError("nothing was changed: --yes says that the plan and its changes were seen")
@@ -177,14 +176,13 @@ def status(plan_file: Path, form: str, store_folder: Path | None) -> int:
     """
     import json
 
-    from fleet_audit.cli._rollout import Rollout
+    from fleet_audit.cli._rollout import open_log
 
-    given = {"store_folder": store_folder, "ask_become_pass": False, "become": False, "user": None, "private_key": None}
-    roll = Rollout.begin(plan_file, given, alone=False)
-    states, held = roll.states(), roll.held()
-    rows = [{"role": roll.plan.actions[i].role, "host": host, "state": state} for (i, host), state in sorted(states.items())]
+    log, _ = open_log(plan_file, store_folder)
+    states, held = log.states(), log.held()
+    rows = [{"role": log.plan.actions[i].role, "host": host, "state": state} for (i, host), state in sorted(states.items())]
     if form == "json":
-        click.echo(json.dumps({"plan": roll.plan.plan, "run": roll.plan.run, "actions": rows, "out_of_scheduling": held}, indent=1))
+        click.echo(json.dumps({"plan": log.plan.plan, "run": log.plan.run, "actions": rows, "out_of_scheduling": held}, indent=1))
     else:
         for row in rows:
             click.echo(f"{row['role']:<22} {row['host']:<30} {row['state']}")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was done of a plan: whatever ends the program, its file says how far it came."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fleet_audit.remediation import Plan
+
+Kind = Literal["begun", "done", "rolled-back", "drained", "given-back"]
+
+
+@dataclass(frozen=True)
+class PlanLog:
+    """`progress.jsonl` in the plan's folder of the store, a line of JSON for each thing that was done."""
+
+    plan: Plan
+    folder: Path
+
+    def note(self, kind: Kind, hosts: Sequence[str], **more: Any) -> None:
+        """Append a line, on the disk when this returns. `begun`, `done` and `rolled-back` name their `action`, `drained` the scheduler, `by`."""
+        with (self.folder / "progress.jsonl").open("a+b") as out:
+            if out.tell() and not self._ends_a_line():
+                out.write(b"\n")  # what was cut there must not take this line with it
+            out.write(json.dumps({"kind": kind, "hosts": list(hosts), **more}, sort_keys=True).encode() + b"\n")
+            out.flush()
+            os.fsync(out.fileno())
+
+    def _ends_a_line(self) -> bool:
+        return (self.folder / "progress.jsonl").read_bytes().endswith(b"\n")
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What was noted, in its order; a line that was cut is passed over."""
+        try:
+            lines = (self.folder / "progress.jsonl").read_text("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
+        return found
+
+    def states(self) -> dict[tuple[int, str], str]:
+        """(action, host) -> planned, begun (applied again it is completed, or rolled back undone), done, or rolled-back."""
+        found = {(i, h): "planned" for i, action in enumerate(self.plan.actions) for batch in action.batches for h in batch}
+        for entry in self.entries():
+            if entry["kind"] in ("begun", "done", "rolled-back"):
+                found |= {(entry["action"], host): entry["kind"] for host in entry["hosts"]}
+        return found
+
+    def done(self) -> set[tuple[int, str]]:
+        """(action, host) of what was changed, shown to pass, and not taken back since."""
+        return {pair for pair, state in self.states().items() if state == "done"}
+
+    def held(self) -> list[str]:
+        """Hosts that this plan took out of scheduling and has not given back."""
+        found: set[str] = set()
+        for entry in self.entries():
+            if entry["kind"] == "drained":
+                found |= set(entry["hosts"])
+            elif entry["kind"] == "given-back":
+                found -= set(entry["hosts"])
+        return sorted(found)
+
+    def drained_by(self) -> str | None:
+        """The scheduler that hosts were taken out of last."""
+        return next((entry["by"] for entry in reversed(self.entries()) if entry["kind"] == "drained"), None)
