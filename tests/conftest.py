@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.e2e.fleet import Fleet
+from tests.hosts.standing import standing
 from tests.sshd import sshd as sshd
 
 # The machine may be busy: time is measured by benchmarks, never by tests.
@@ -97,19 +98,8 @@ def load_report(path: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One lab for all tests marked `hosts` (they share `xdist_group("lab")`, so that one worker has it)."""
-    if os.geteuid() != 0:
-        pytest.skip("no real SSH hosts here: not root")
-    from tests.hosts import LabUnavailable
-
-    found = Fleet(tmp_path_factory.mktemp("lab", numbered=False))
-    try:
-        found.up()
-    except LabUnavailable as error:
-        pytest.skip(f"no real SSH hosts here: {error}")
-    try:
+    with standing(Fleet(tmp_path_factory.mktemp("lab", numbered=False))) as found:
         yield found
-    finally:
-        found.down()
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,18 @@ def specs(releases: Mapping[str, str]) -> list[HostSpec]:
     ]  # fmt: skip
 
 
+def obtainable() -> tuple[dict[str, str], dict[str, str]]:
+    """(name -> release, name -> why not) of those that the mirror has, and of those that it lacks."""
+    there, missing = {}, {}
+    for name, release in RELEASES.items():
+        try:
+            image(release)
+            there[name] = release
+        except LabUnavailable as error:
+            missing[name] = f"the mirror lacks {release}: {error}"
+    return there, missing
+
+
 class Fleet:
     """The lab with these hosts up and their faults set."""
 
@@ -77,28 +89,18 @@ class Fleet:
         self.inventory = folder / "fleet.ini"
 
     def up(self) -> None:
-        """Start all that can be had. Raises `LabUnavailable` if that is nothing."""
-        releases = {}
-        for name, release in RELEASES.items():
-            try:
-                image(release)
-                releases[name] = release
-            except LabUnavailable as error:
-                if release == "bookworm":
-                    raise
-                self.missing[name] = f"the mirror lacks {release}: {error}"
+        """Start all that can be had. Raises `LabUnavailable` if bookworm is not in it."""
+        releases, self.missing = obtainable()
+        if "deb12" in self.missing:
+            raise LabUnavailable(self.missing["deb12"])
         self.lab.up(specs(releases))
-        try:
-            for host, fault in FAULTS.items():
-                self.lab.fault(host, fault)
-            for host in releases:
-                self.lab.exec(host, ["chpasswd"], input=f"ops:{PASSWORD}\n")
-            leak = f"HF_TOKEN={TOKEN} setsid python3 -c 'import time; time.sleep(900)' --api-key {TOKEN} >/dev/null 2>&1 </dev/null &"
-            self.lab.exec("deb12", ["sh", "-c", leak])
-            self._write_inventory(list(releases))
-        except BaseException:
-            self.down()
-            raise
+        for host, fault in FAULTS.items():
+            self.lab.fault(host, fault)
+        for host in releases:
+            self.lab.exec(host, ["chpasswd"], input=f"ops:{PASSWORD}\n")
+        leak = f"HF_TOKEN={TOKEN} setsid python3 -c 'import time; time.sleep(900)' --api-key {TOKEN} >/dev/null 2>&1 </dev/null &"
+        self.lab.exec("deb12", ["sh", "-c", leak])
+        self._write_inventory(list(releases))
 
     def _write_inventory(self, boots: list[str]) -> None:
         def alias(name: str, host: str, **variables: str) -> str:
@@ -132,10 +134,6 @@ class Fleet:
     def written(self, host: str) -> dict[str, Any]:
         """What a host has written, with what differs from twin to twin taken out of the names."""
         return {re.sub(r"[0-9a-f]{32}", "MACHINE", re.sub(r"@[0-9a-f-]+", "@", p)): entry for p, entry in self.lab.written(host).items()}
-
-    def down(self) -> None:
-        """End it all."""
-        self.lab.down()
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:

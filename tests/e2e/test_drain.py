@@ -7,20 +7,19 @@ Kubernetes is played: a `kubectl` that keeps a recorded API's answers in files, 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 import yaml
 
-from tests.conftest import MAIN, cli_environment
+from tests.conftest import cli_environment
 from tests.e2e.roles import host
-from tests.hosts import Lab, LabUnavailable
+from tests.e2e.site import Site
+from tests.hosts.standing import standing
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("drain")]
 
@@ -65,11 +64,12 @@ json.dump(api, open(path, "w"))
 '''
 
 
-class Cluster:
+class Cluster(Site):
     """Two nodes and the host that their scheduler's tools run on."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.lab, self.store, self.policy = folder, Lab(folder / "lab"), folder / "store", folder / "policy.yaml"
+        super().__init__(folder)
+        self.policy = folder / "policy.yaml"
 
     def up(self) -> None:
         self.lab.up([host(name) for name in ("ctl", *NODES)])
@@ -82,18 +82,14 @@ class Cluster:
         self.policy.write_text(yaml.safe_dump({"remediation": {"slurm": {"on": "ctl"}, "kubernetes": {"on": "ctl"}}}))
         self.until(lambda: self.states() == {"node-1": "IDLE", "node-2": "IDLE"})
 
-    def sh(self, name: str, command: str) -> str:
-        return str(self.lab.exec(name, ["bash", "-c", command], timeout=60).stdout)
-
-    def until(self, holds: object, seconds: float = 60) -> None:
+    def until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
-        while not holds():  # type: ignore[operator]
+        while not holds():
             assert time.monotonic() < end, self.sh("ctl", "scontrol -o show node")
             time.sleep(0.5)
 
     def states(self) -> dict[str, str]:
-        lines = self.sh("ctl", "scontrol -o show node").splitlines()
-        found = {line.split()[0].split("=")[1]: re.search(r"State=(\S+)", line)[1] for line in lines}  # type: ignore[index]
+        found = dict(re.findall(r"^NodeName=(\S+).* State=(\S+)", self.sh("ctl", "scontrol -o show node"), re.MULTILINE))
         return {name: state.replace("+NOT_RESPONDING", "") for name, state in found.items()}  # until the next ping, minutes apart
 
     def reasons(self) -> dict[str, str]:
@@ -102,12 +98,6 @@ class Cluster:
             reason = re.search(r"Reason=(.*?) \[", line)
             found[line.split()[0].split("=")[1]] = reason[1] if reason else ""
         return found
-
-    def argv(self, *words: object) -> list[str]:
-        return [*MAIN, *map(str, words), "--store", str(self.store)]
-
-    def cli(self, *words: object) -> CompletedProcess[str]:
-        return self.lab.run(self.argv(*words), env=cli_environment(), timeout=300)
 
     def plan(self, name: str) -> Path:
         done = self.cli("run", self.lab.inventory, "-l", ",".join(NODES), "-b", "--check", CHECK, "--policy", self.policy, "-q",
@@ -121,16 +111,8 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if os.geteuid() != 0:
-        pytest.skip("no real SSH hosts here: not root")
-    found = Cluster(tmp_path_factory.mktemp("drain"))
-    try:
-        found.up()
+    with standing(Cluster(tmp_path_factory.mktemp("drain"))) as found:
         yield found
-    except LabUnavailable as error:
-        pytest.skip(f"no real SSH hosts here: {error}")
-    finally:
-        found.lab.down()
 
 
 def test_a_job_ends_before_its_node_is_changed_and_the_node_is_given_back(cluster: Cluster) -> None:
@@ -164,6 +146,10 @@ def test_a_job_that_does_not_end_keeps_its_node_and_one_that_others_drained_stay
     assert cluster.states() == {"node-1": "ALLOCATED", "node-2": "IDLE+DRAIN"} and cluster.reasons()["node-2"] == "a fan"
     assert "zz-fleet-audit" not in cluster.sh("node-1", "ls /etc/systemd/journald.conf.d")
     assert "zz-fleet-audit" in cluster.sh("node-2", "ls /etc/systemd/journald.conf.d")
+    cluster.sh("ctl", "scontrol suspend $(squeue -ho %A)")
+    cluster.until(lambda: cluster.states()["node-1"] == "IDLE")
+    again = cluster.cli("remediate", "apply", path, "-b", "--yes", "--drain", "slurm", "--drain-deadline", "0")
+    assert again.returncode == 3 and "Slurm has jobs there" in again.stderr, "a suspended job shows in no state of its node"
     cluster.sh("ctl", "scancel -u root; scontrol update NodeName=node-2 State=RESUME")
     job.wait(60)
     cluster.until(lambda: cluster.states() == {"node-1": "IDLE", "node-2": "IDLE"})

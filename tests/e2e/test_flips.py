@@ -6,7 +6,6 @@ The table is flips.yaml. What no host of the lab can change (the machine's kerne
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ import yaml
 from fleet_audit.checks import load
 from fleet_audit.facts import tables
 from tests.conftest import MAIN, cli_environment, load_report
-from tests.e2e.fleet import RELEASES
+from tests.e2e.fleet import RELEASES, obtainable
 from tests.hosts import HostSpec, Lab, LabUnavailable
-from tests.hosts.image import image
+from tests.hosts.standing import standing
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
 
@@ -60,12 +59,19 @@ class Results:
 class Pairs:
     """Two hosts of each release: NAME-a is good at first, NAME-b bad."""
 
-    def __init__(self, folder: Path, releases: list[str], missing: Mapping[str, str]) -> None:
-        self.folder, self.lab, self.missing = folder, Lab(folder / "lab"), missing
-        self.hosts = {f"{release}-{letter}": release for release in releases for letter in "ab"}
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lab = folder, Lab(folder / "lab")
+        self.hosts: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        """Release -> why it cannot be had."""
 
     def up(self) -> None:
-        """Start them, and bring them to where both states begin."""
+        """Start those of each release that the mirror has, and bring them to where both states begin."""
+        there, missing = obtainable()
+        self.missing = {RELEASES[name]: why for name, why in missing.items()}
+        if not there:
+            raise LabUnavailable("; ".join(missing.values()))
+        self.hosts = {f"{release}-{letter}": release for release in there.values() for letter in "ab"}
         files = {"/usr/local/lib/play": (HERE / "play.py").read_text("utf-8")}
         self.lab.up([HostSpec(name, kind="boot", release=release, disk="256m", files=files) for name, release in self.hosts.items()])
         prelude = (HERE / "flips.sh").read_text("utf-8")
@@ -97,26 +103,8 @@ class Pairs:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pairs]:
-    """The hosts, of each release that the mirror has."""
-    if os.geteuid() != 0:
-        pytest.skip("no real SSH hosts here: not root")
-    missing = {}
-    for release in RELEASES.values():
-        try:
-            image(release)
-        except LabUnavailable as error:
-            missing[release] = f"the mirror lacks {release}: {error}"
-    releases = [release for release in RELEASES.values() if release not in missing]
-    if not releases:
-        pytest.skip(f"no real SSH hosts here: {'; '.join(missing.values())}")
-    found = Pairs(tmp_path_factory.mktemp("flips", numbered=False), releases, missing)
-    try:
-        found.up()
+    with standing(Pairs(tmp_path_factory.mktemp("flips", numbered=False))) as found:
         yield found
-    except LabUnavailable as error:
-        pytest.skip(f"no real SSH hosts here: {error}")
-    finally:
-        found.lab.down()
 
 
 @dataclass

@@ -12,12 +12,20 @@ import pytest
 
 from tests.conftest import cli_environment
 from tests.e2e.roles import chosen, host
-from tests.hosts import Lab, LabUnavailable
+from tests.e2e.site import Site
+from tests.hosts.standing import standing
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("molecule")]
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml"))
+
+
+class Two(Site):
+    """The hosts that the scenarios name."""
+
+    def up(self) -> None:
+        self.lab.up([host(name) for name in ("h0001", "h0002")])
 
 
 def test_every_role_that_remediates_has_a_scenario() -> None:
@@ -26,22 +34,14 @@ def test_every_role_that_remediates_has_a_scenario() -> None:
 
 @pytest.mark.parametrize("scenario", chosen(SCENARIOS))
 def test_scenario(scenario: str, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("no real SSH hosts here: not root")
     program = shutil.which("molecule", path=os.path.dirname(sys.executable))
     assert program is not None, "the extra `dev` has it"
-    lab = Lab(tmp_path / "lab")
-    try:
-        lab.up([host(name) for name in ("h0001", "h0002")])
+    with standing(Two(tmp_path)) as site:
         env = {
             **cli_environment(), "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]), "HOME": str(tmp_path),
-            "FLEET_LAB_INVENTORY": str(lab.inventory), "NO_COLOR": "1", "ANSIBLE_HOME": str(tmp_path / "ansible"),
+            "FLEET_LAB_INVENTORY": str(site.lab.inventory), "NO_COLOR": "1", "ANSIBLE_HOME": str(tmp_path / "ansible"),
         }  # fmt: skip
-        done = lab.run([program, "test", "-s", scenario], env=env, cwd=ROOT, timeout=300)
+        done = site.lab.run([program, "test", "-s", scenario], env=env, cwd=ROOT, timeout=300)
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         for step in ("prepare", "verify", "check", "converge", "idempotence", "side_effect"):
             assert f"[{scenario} > {step}] Executed: Successful" in done.stdout + done.stderr, step
-    except LabUnavailable as error:
-        pytest.skip(f"no real SSH hosts here: {error}")
-    finally:
-        lab.down()

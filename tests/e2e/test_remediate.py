@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -12,13 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.conftest import MAIN, cli_environment, load_report
-from tests.hosts import HostSpec, Lab, LabUnavailable
+from tests.e2e.site import Site
+from tests.hosts import HostSpec
+from tests.hosts.standing import standing
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("remediation")]
 
@@ -32,12 +32,12 @@ systemctl reload ssh
 """
 
 
-class Site:
-    """Three booted hosts in two groups, all bad, and a store."""
+class Groups(Site):
+    """Three booted hosts in two groups, all bad."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.lab = folder, Lab(folder / "lab")
-        self.inventory, self.store = folder / "site.ini", folder / "store"
+        super().__init__(folder)
+        self.inventory = folder / "site.ini"
 
     def up(self) -> None:
         names = ("node-1", "node-2", "node-3")
@@ -51,10 +51,6 @@ class Site:
             "\n".join(["[train]", *lines[:2], "[login]", lines[2], "[all:vars]" + common, *([] if common else rest)]) + "\n"
         )
 
-    def cli(self, *words: object, **more: Any) -> CompletedProcess[str]:
-        argv = [*MAIN, *map(str, words), "--store", str(self.store)]
-        return self.lab.run(argv, env=cli_environment(), timeout=300, **more)
-
     def audit(self, *checks: str) -> dict[tuple[str, str], str]:
         chosen = [word for check in checks or CHECKS for word in ("--check", check)]
         done = self.cli("run", self.inventory, "-b", *chosen, "-q", "-f", "json", "-o", self.folder / "r.json")
@@ -63,20 +59,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if os.geteuid() != 0:
-        pytest.skip("no real SSH hosts here: not root")
-    found = Site(tmp_path_factory.mktemp("remediate"))
-    try:
-        found.up()
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Groups]:
+    with standing(Groups(tmp_path_factory.mktemp("remediate"))) as found:
         yield found
-    except LabUnavailable as error:
-        pytest.skip(f"no real SSH hosts here: {error}")
-    finally:
-        found.lab.down()
 
 
-def test_from_findings_to_fixed_nodes_and_back(site: Site) -> None:
+def test_from_findings_to_fixed_nodes_and_back(site: Groups) -> None:
     bad = site.audit()
     assert set(bad.values()) == {"fail"}, [key for key, outcome in bad.items() if outcome != "fail"]
     path = site.folder / "plan.yaml"
@@ -123,7 +111,7 @@ def test_from_findings_to_fixed_nodes_and_back(site: Site) -> None:
     assert "fleet-audit" not in gone
 
 
-def test_an_apply_that_is_killed_is_completed_by_a_second_one_or_undone(site: Site) -> None:
+def test_an_apply_that_is_killed_is_completed_by_a_second_one_or_undone(site: Groups) -> None:
     site.audit()
     path = site.folder / "killed.yaml"
     assert site.cli("remediate", "plan", "--max-disruption", "none", "--host", "node-1", "-o", path).returncode == 0
@@ -147,7 +135,7 @@ def test_an_apply_that_is_killed_is_completed_by_a_second_one_or_undone(site: Si
         assert site.cli("remediate", "rollback", path, "-b").returncode == 0
 
 
-def test_a_host_that_cannot_be_reached_is_left_and_the_others_are_done(site: Site) -> None:
+def test_a_host_that_cannot_be_reached_is_left_and_the_others_are_done(site: Groups) -> None:
     site.audit("redirects-not-sent")
     path = site.folder / "lost.yaml"
     words = ("--check", "redirects-not-sent", "--host", "node-1", "--host", "node-3")
@@ -192,14 +180,14 @@ def let_in(site: Site, seconds: float) -> bool:
     return True
 
 
-def test_what_locks_one_out_comes_back_by_itself(site: Site) -> None:
+def test_what_locks_one_out_comes_back_by_itself(site: Groups) -> None:
     lock_out(site, "lock.yaml", 25)
     assert let_in(site, 60), "a new connection is let in again"
     assert "0-fleet-audit" not in site.lab.exec("node-2", ["ls", "/etc/ssh/sshd_config.d"], timeout=20).stdout
     assert site.lab.exec("node-2", ["find", "/etc/systemd", "-name", "fleet-audit-*"], timeout=20).stdout == ""
 
 
-def test_a_node_that_restarts_before_it_is_confirmed_puts_the_state_before_back_at_boot(site: Site) -> None:
+def test_a_node_that_restarts_before_it_is_confirmed_puts_the_state_before_back_at_boot(site: Groups) -> None:
     lock_out(site, "restart.yaml", 3600)
     assert not let_in(site, 0), "it is really locked out"
     assert "fleet-audit-revert" in site.lab.exec("node-2", ["find", "/etc/systemd", "-name", "fleet-audit-*"], timeout=20).stdout
@@ -212,7 +200,7 @@ def test_a_node_that_restarts_before_it_is_confirmed_puts_the_state_before_back_
     site.lab.exec("node-2", ["sh", "-c", bad], timeout=60)  # what the kernel was told is gone with the restart
 
 
-def test_a_password_to_become_root_is_asked_for_and_is_nowhere_kept(site: Site) -> None:
+def test_a_password_to_become_root_is_asked_for_and_is_nowhere_kept(site: Groups) -> None:
     """As the lab's user `ops`, whose sudo wants one: asked once, for Ansible and for the audits between the batches."""
     pexpect = pytest.importorskip("pexpect")
     site.lab.exec("node-3", ["sysctl", "-qw", "net.ipv4.conf.all.send_redirects=1"], timeout=20)
@@ -235,7 +223,7 @@ def test_a_password_to_become_root_is_asked_for_and_is_nowhere_kept(site: Site) 
     assert site.cli("remediate", "rollback", path, "-b").returncode == 0, "the other tests find the host as it was"
 
 
-def test_a_plan_that_is_old_altered_or_of_another_run_is_refused(site: Site) -> None:
+def test_a_plan_that_is_old_altered_or_of_another_run_is_refused(site: Groups) -> None:
     site.audit("ssh-x11-forwarding-off")
     path = site.folder / "old.yaml"
     site.cli("remediate", "plan", "--max-disruption", "service-restart", "-o", path)

@@ -8,20 +8,18 @@ are tried, as for the scenarios.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import yaml
 
 from fleet_audit import remediation
-from tests.conftest import MAIN, cli_environment
 from tests.e2e.roles import POLICY, SCRIPTS, UNSEEN, checks, chosen, host
-from tests.hosts import Lab, LabUnavailable
+from tests.e2e.site import Site
+from tests.hosts.standing import standing
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("remediation")]
 
@@ -32,11 +30,12 @@ def test_every_role_is_tried() -> None:
         assert set(checks(name)) <= set(remediation.roles()[name].file.checks), name
 
 
-class Site:
-    """A booted host that is bad in all ways that some roles mend, and a store."""
+class Node(Site):
+    """A booted host that is bad in all ways that some roles mend."""
 
     def __init__(self, folder: Path, roles: Sequence[str]) -> None:
-        self.folder, self.lab, self.store, self.roles = folder, Lab(folder / "lab"), folder / "store", roles
+        super().__init__(folder)
+        self.roles = roles
         self.checks = [check for role in roles for check in checks(role)]
         self.policy = folder / "policy.yaml"
 
@@ -45,10 +44,6 @@ class Site:
         self.policy.write_text(yaml.safe_dump(POLICY))
         for role in self.roles:
             self.lab.exec("node", ["bash", "-c", SCRIPTS[role].read_text()], timeout=60)
-
-    def cli(self, *words: object) -> CompletedProcess[str]:
-        argv = [*MAIN, *map(str, words), "--store", str(self.store)]
-        return self.lab.run(argv, env=cli_environment(), timeout=900)
 
     def audit(self) -> dict[tuple[str, str], tuple[str, str]]:
         # The firewall's role lets in what listeners-allowed allows, so that the run must have that too.
@@ -76,7 +71,7 @@ class Site:
         assert planned.returncode == 0, planned.stderr
         plan: dict[str, Any] = yaml.safe_load(path.read_text())
         assert {a["role"] for a in plan["actions"]} == set(self.roles) and plan["not_fixed"] == [], plan
-        applied = self.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none")
+        applied = self.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none", timeout=900)
         assert applied.returncode == 0, applied.stdout[-3000:] + applied.stderr[-3000:]
         self.must("pass")
         # What was done is forgotten, so that all is carried out again: nothing may change.
@@ -86,7 +81,7 @@ class Site:
         again = self.cli("remediate", "apply", path, "-b", "--check")
         assert again.returncode == 0 and "---" not in again.stdout, again.stdout
         progress.write_text(done)
-        back = self.cli("remediate", "rollback", path, "-b")
+        back = self.cli("remediate", "rollback", path, "-b", timeout=900)
         assert back.returncode == 0, back.stdout + back.stderr
         self.must("fail")
         # The names of files in roles/file_permissions.sh would make this, here or there.
@@ -98,18 +93,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if os.geteuid() != 0:
-        pytest.skip("no real SSH hosts here: not root")
-    found = Site(tmp_path_factory.mktemp("roles"), [role for role in chosen(list(SCRIPTS)) if role not in UNSEEN])
-    try:
-        found.up()
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    roles = [role for role in chosen(list(SCRIPTS)) if role not in UNSEEN]
+    with standing(Node(tmp_path_factory.mktemp("roles"), roles)) as found:
         yield found
-    except LabUnavailable as error:
-        pytest.skip(f"no real SSH hosts here: {error}")
-    finally:
-        found.lab.down()
 
 
-def test_from_findings_to_fixed_and_back(site: Site) -> None:
+def test_from_findings_to_fixed_and_back(site: Node) -> None:
     site.there_and_back()

@@ -5,7 +5,6 @@ report lies on the disk. Killed in the middle it leaves the store whole."""
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import HostSpec, Lab, LabUnavailable
+from tests.hosts import HostSpec, Lab
+from tests.hosts.standing import standing
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("lab")]
 
@@ -47,8 +47,12 @@ def places() -> Iterator[tuple[Path, str]]:
 class Controller:
     """A booted host that has the program, an inventory of one other host, and a schedule."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    def __init__(self, folder: Path) -> None:
+        self.lab = Lab(folder / "lab")
+
+    def up(self) -> None:
+        lab = self.lab
+        lab.up([HostSpec("ctl", kind="boot", release="bookworm", disk="1500m"), HostSpec("node", release="bookworm")])
         into = "/usr/lib/python3/dist-packages"
         for folder, name in sorted(set(places())):
             pack = subprocess.Popen(
@@ -98,16 +102,8 @@ class Controller:
 
 @pytest.fixture(scope="module")
 def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    if os.geteuid() != 0:
-        pytest.skip("no real SSH hosts here: not root")
-    lab = Lab(tmp_path_factory.mktemp("scheduled") / "lab")
-    try:
-        lab.up([HostSpec("ctl", kind="boot", release="bookworm", disk="1500m"), HostSpec("node", release="bookworm")])
-        yield Controller(lab)
-    except LabUnavailable as error:
-        pytest.skip(f"no real SSH hosts here: {error}")
-    finally:
-        lab.down()
+    with standing(Controller(tmp_path_factory.mktemp("scheduled"))) as found:
+        yield found
 
 
 def test_the_timer_fires_a_run_that_is_killed_leaves_the_store_whole_and_the_next_one_starts(controller: Controller) -> None:
