@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks._measure import median
 from benchmarks._result import Result, Unavailable, at_most
@@ -23,19 +24,19 @@ _FILTER = """() => { const field = document.querySelector('#view .field'), times
   return Math.max(...times); }"""
 
 
-def _opened(page: object, path: Path) -> tuple[float, float, float, float]:
+def _opened(page: Any, path: Path) -> tuple[float, float, float, float]:
     """(first paint in s, ready in s, unpacking in ms, slowest filter in ms)."""
     began = time.monotonic()
-    page.goto(path.as_uri() + "#/overview")  # type: ignore[attr-defined]
-    page.wait_for_selector("html[data-ready=yes]", state="attached", timeout=120_000)  # type: ignore[attr-defined]
+    page.goto(path.as_uri() + "#/overview")
+    page.wait_for_selector("html[data-ready=yes]", state="attached", timeout=120_000)
     ready = time.monotonic() - began
-    paint = float(page.evaluate(_PAINT)) / 1000  # type: ignore[attr-defined]
-    decoded = float(page.evaluate("document.documentElement.dataset.decoded"))  # type: ignore[attr-defined]
+    paint = float(page.evaluate(_PAINT)) / 1000
+    decoded = float(page.evaluate("document.documentElement.dataset.decoded"))
     slowest = 0.0
     for view in ("checks", "hosts"):
-        page.evaluate(f"location.hash = '#/{view}'")  # type: ignore[attr-defined]
-        page.wait_for_selector("#view .field", timeout=60_000)  # type: ignore[attr-defined]
-        slowest = max(slowest, float(page.evaluate(_FILTER)))  # type: ignore[attr-defined]
+        page.evaluate(f"location.hash = '#/{view}'")
+        page.wait_for_selector("#view .field", timeout=60_000)
+        slowest = max(slowest, float(page.evaluate(_FILTER)))
     return paint, ready, decoded, slowest
 
 

@@ -31,7 +31,8 @@ while True:
 
 def _slowed(steps: list[tuple[float, float]], audits: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
     """The steps that began while an audit ran, and the others between the first and the last audit."""
-    beside, alone = [], []
+    beside: list[float] = []
+    alone: list[float] = []
     for begin, seconds in steps:
         if audits[0][0] - PAUSE_S <= begin <= audits[-1][1]:
             (beside if any(a <= begin <= b for a, b in audits) else alone).append(seconds)

@@ -166,7 +166,7 @@ def _roles(library: Library) -> str:
         "| role | grade | disruption | checks |", "|---|---|---|---|",
     ]  # fmt: skip
     for name, role in roles.items():
-        disruptions = {library.checks[CheckId(c)].file.remediation.disruption for c in role.file.checks}  # type: ignore[union-attr]
+        disruptions = {fix.disruption for c in role.file.checks if (fix := library.checks[CheckId(c)].file.remediation)}
         most = max(disruptions, key=remediation.DISRUPTIONS.index)
         confirmed = ", confirmed" if role.file.confirm else ""
         out.append(f"| [{name}](#{name}) | {role.file.grade} | {most}{confirmed} | {len(role.file.checks)} |")

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,7 +29,7 @@ from fleet_audit.examples import prepared, results, trials
 from fleet_audit.facts import tables
 from fleet_audit.facts.base import Table
 from fleet_audit.references import Reference
-from fleet_audit.tables import DatabaseError
+from fleet_audit.tables import DatabaseError, Facts
 from fleet_audit.versions import key, kinds
 
 ROOT = Path(__file__).parents[1]
@@ -145,7 +146,7 @@ def _spoken(words: Sequence[str]) -> set[int]:
 
 def _columns(check: Check, known: Mapping[str, Table], references: Mapping[str, Reference]) -> dict[str, str]:
     """{column: another of the same type and table}."""
-    found = {}
+    found: dict[str, str] = {}
     for row in [known[name].columns for name in sorted(check.tables)] + [references[name].columns for name in sorted(check.references)]:
         for column in row:
             others = [c.name for c in row if c.type == column.type and c.name != column.name]
@@ -174,10 +175,10 @@ def score(check: Check, known: Mapping[str, Table], references: Mapping[str, Ref
             facts.connection.close()
 
 
-def _noticed(check: Check, ready: Sequence[tuple[list, object]]) -> bool:  # type: ignore[type-arg]
+def _noticed(check: Check, ready: Sequence[tuple[Any, Facts]]) -> bool:
     for fleet, facts in ready:
         try:
-            for trial, result in results(check, fleet, facts):  # type: ignore[arg-type]
+            for trial, result in results(check, fleet, facts):
                 if result.outcome != trial.wanted or (trial.reason is not None and trial.reason not in result.reason):
                     return True
         except (DatabaseError, BrokenCheckError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_a_parameter_that_no_sql_names_is_an_error(tmp_path: Path) -> None:
         make_check(tmp_path, query=GOOD, params={"limit": 3})
 
 
-TRAPS = {
+TRAPS: dict[str, dict[str, Any]] = {
     "null_in_where_drops_the_row": {
         "query": "SELECT host, name AS subject, true AS pass, 'x' AS reason FROM packages WHERE version_key > ' '", "none": "fail",
         "none_because": "none", "examples": [{"result": "pass", "packages": [{"version_key": "dotted:2"}]}, {"result": "fail"}],
@@ -239,7 +240,7 @@ def test_a_parameter_takes_what_has_a_meaning(check: str, name: str, value: obje
     ({"bounds": {"other": {"least": 1}}}, "bounds.other is no parameter"), ({"bounds": {"least": ["b"]}}, "params.least holds 'a'"),
     ({"bounds": {"least": {"many": 1}}}, "bounds"),
 ])  # fmt: skip
-def test_bounds_of_a_check_file(tmp_path: Path, fields: dict[str, object], words: str) -> None:
+def test_bounds_of_a_check_file(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
     query = "SELECT host, id AS subject, id = $least AS pass, id AS reason FROM os"
     with pytest.raises(FleetAuditError, match=words):
         make_check(tmp_path / "os", query=query, params={"least": "a"}, **fields)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -52,12 +54,16 @@ def test_a_suspended_job_is_work() -> None:
     assert found["n2"].ours and not slurm(*lines).look(["n1"])["n1"].work
 
 
+def answer(said: str, argv: Sequence[str]) -> tuple[int, str]:
+    return 0, said
+
+
 def test_a_scheduler_that_does_not_answer_is_an_error() -> None:
     with pytest.raises(FleetAuditError, match="Unable to contact slurm controller"):
         draining.Slurm(lambda argv: (1, "slurm_load_node error: Unable to contact slurm controller"), "x").look(["n1"])
     for said in ("nonsense", "[]", "{}"):
         with pytest.raises(FleetAuditError, match="did not answer in JSON"):
-            draining.Kubernetes(lambda argv, said=said: (0, said), "x").look(["n1"])  # type: ignore[misc]
+            draining.Kubernetes(partial(answer, said), "x").look(["n1"])
 
 
 GPU = [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]
@@ -75,10 +81,10 @@ GPU = [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]
         ({"spec": {"resourceClaims": [{"name": "g"}]}, "metadata": {"ownerReferences": [{"kind": "StatefulSet"}]}}, "has claimed devices"),
     ],
 )  # fmt: skip
-def test_which_pods_are_waited_for(pod: dict[str, object], why: str) -> None:
+def test_which_pods_are_waited_for(pod: dict[str, Any], why: str) -> None:
     def ask(argv: Sequence[str]) -> tuple[int, str]:
         nodes = [{"metadata": {"name": "n1"}, "spec": {}}]
-        spec = {**pod["spec"], "nodeName": "n1"}  # type: ignore[dict-item]
+        spec = {**pod["spec"], "nodeName": "n1"}
         return 0, json.dumps({"items": nodes if argv[2] == "nodes" else [{"status": {"phase": "Running"}, **pod, "spec": spec}]})
 
     assert draining.Kubernetes(ask, "x").look(["n1"])["n1"].work.endswith(why)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_audit.facts.base import Extract
 from fleet_audit.model import Coverage, Outcome
 from fleet_audit.policy import Policy
 
@@ -17,11 +18,11 @@ QUERY = "SELECT host, name AS subject, manager = 'good' AS pass, 'manager is ' |
 APPLIES = "SELECT host, CASE version_id WHEN 'yes' THEN true WHEN 'no' THEN false END AS applies FROM os"
 
 
-def _packages(*managers: str | None, coverage: Coverage = FULL):  # type: ignore[no-untyped-def]
+def _packages(*managers: str | None, coverage: Coverage = FULL) -> Extract:
     return rows("packages", *({"name": f"p{i}", "manager": m} for i, m in enumerate(managers)), coverage=coverage)
 
 
-def _os(version: str | None, coverage: Coverage = FULL):  # type: ignore[no-untyped-def]
+def _os(version: str | None, coverage: Coverage = FULL) -> Extract:
     return rows("os", {"version_id": version}, coverage=coverage) if coverage is not NONE else rows("os", coverage=NONE)
 
 

@@ -66,7 +66,7 @@ def test_no_check_breaks_on_a_distribution_and_gpu_checks_know_when_they_apply(t
     for host in nodes:
         counts = Counter(outcome for (_, name), outcome in told.items() if name == host)
         assert counts[Outcome.PASS] > 20 and counts[Outcome.NOTAPPLICABLE] > 20, counts
-    ecc = {r.host: (r.outcome, r.subjects, r.failed) for r in found.results if r.check == "gpu-ecc-enabled"}
+    ecc = {str(r.host): (r.outcome, r.subjects, r.failed) for r in found.results if r.check == "gpu-ecc-enabled"}
     for guest in ("metal", "guest"):
         assert ecc[f"0-{guest}"][0] is Outcome.NOTAPPLICABLE
         assert ecc[f"1-{guest}"] == (Outcome.PASS, 1, 0) and ecc[f"8-{guest}"] == (Outcome.FAIL, 8, 7)
@@ -80,7 +80,7 @@ def test_without_a_table_no_check_that_needs_it_passes(tmp_path: Path) -> None:
         f"{table} {state}": {**whole, table: rows(table, coverage=state, reason="taken away")}
         for table in tables() for state in (Coverage.NONE, Coverage.PARTIAL)
     }  # fmt: skip
-    needs = {check.id: check.tables for check in EVERY}
+    needs = {str(check.id): check.tables for check in EVERY}
     told = outcomes(decide(tmp_path, [c for c in EVERY if c.file.scope == "host"], hosts))
-    wrong = [(check, host) for (check, host), outcome in told.items() if outcome is Outcome.PASS and host.split()[0] in needs[check]]  # type: ignore[index]
+    wrong = [(check, host) for (check, host), outcome in told.items() if outcome is Outcome.PASS and host.split()[0] in needs[check]]
     assert wrong == []

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -27,18 +27,21 @@ SECRET = "s3cr3t-token"
 def hook() -> Iterator[Any]:
     """A web hook: what was posted to it, and how it answers."""
 
+    class Server(ThreadingHTTPServer):
+        posts: ClassVar[list[Any]] = []
+        answers: ClassVar[list[int]] = []
+
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            server.posts.append(json.loads(body))  # type: ignore[attr-defined]
-            self.send_response(server.answers.pop(0) if server.answers else 200)  # type: ignore[attr-defined]
+            server.posts.append(json.loads(body))
+            self.send_response(server.answers.pop(0) if server.answers else 200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    server.posts, server.answers = [], []  # type: ignore[attr-defined]
+    server = Server(("127.0.0.1", 0), Hook)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -48,6 +51,10 @@ def hook() -> Iterator[Any]:
 @pytest.fixture
 def mail() -> Iterator[Any]:
     """A mail server that takes one message after the other (RFC 5321, as much as a client needs)."""
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        letters: ClassVar[list[str]] = []
 
     class Smtp(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -59,14 +66,12 @@ def mail() -> Iterator[Any]:
                     lines = []
                     while (text := self.rfile.readline()) not in (b".\r\n", b""):
                         lines.append(text)
-                    server.letters.append(b"".join(lines).decode())  # type: ignore[attr-defined]
+                    server.letters.append(b"".join(lines).decode())
                 self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
                 if word == b"QUIT":
                     return
 
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Smtp)
-    server.daemon_threads = True
-    server.letters = []  # type: ignore[attr-defined]
+    server = Server(("127.0.0.1", 0), Smtp)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()

@@ -7,7 +7,9 @@ way. That may turn a result into `unknown`, and nothing into anything else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,14 @@ from fleet_audit.transport.dispatch import Dispatch
 NODES = sorted((Path(__file__).parents[1] / "demo/nodes").glob("*/node.toml"))
 AS_OF = datetime(2026, 11, 24, 6)
 GARBAGE = b"\xff\xfe\x00 garbage {[<\n\t= :\n"
-AWAY = {
-    **{str(s): lambda item, s=s: Item(s, detail="taken away") for s in (Status.DENIED, Status.FAILED, Status.TIMEOUT, Status.UNREACHED)},
+
+
+def _taken(status: Status, item: Item) -> Item:
+    return Item(status, detail="taken away")
+
+
+AWAY: dict[str, Callable[[Item], Item] | None] = {
+    **{str(s): partial(_taken, s) for s in (Status.DENIED, Status.FAILED, Status.TIMEOUT, Status.UNREACHED)},
     "cut short": lambda item: Item(Status.TRUNCATED, item.body[: len(item.body) // 2], item.exit, "taken away"),
     "nothing of it": lambda item: Item(Status.TRUNCATED, b"", None, "taken away"),
     "garbage": lambda item: Item(Status.OK, GARBAGE, 0) if item.status is Status.OK else item,

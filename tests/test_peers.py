@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ KERNEL = PeerFile(table="kernel_running", value="release")
 
 
 def fleet(
-    folder: Path, entry: PeerFile, given: dict[str, dict[str, str | None]], coverage: dict[str, Coverage] | None = None
+    folder: Path, entry: PeerFile, given: Mapping[str, Mapping[str, str | None]], coverage: dict[str, Coverage] | None = None
 ) -> Evaluation:
     """A group `g` of hosts with these packages, or kernels under the name `release`."""
     hosts = {}
@@ -138,7 +139,7 @@ def test_what_is_not_determined_is_no_vote(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_names_that_there_are_not(entry: dict[str, str], words: str) -> None:
     with pytest.raises(FleetAuditError) as caught:
-        peers.checks(Policy(peers=(PeerFile(**entry),), path=Path("p.yaml")), tables())  # type: ignore[arg-type]
+        peers.checks(Policy(peers=(PeerFile.model_validate(entry),), path=Path("p.yaml")), tables())
     assert words in str(caught.value) and str(caught.value).startswith("policy: peers.0")
 
 

@@ -34,7 +34,7 @@ def modules() -> dict[str, ModuleType]:
         found[name] = importlib.util.module_from_spec(spec)
         if name == "fleet_saved":
             sys.modules[full] = found[name]
-            ansible.module_utils.fleet_saved = found[name]  # type: ignore[attr-defined]
+            setattr(ansible.module_utils, name, found[name])
         spec.loader.exec_module(found[name])
     return found
 

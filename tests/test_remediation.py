@@ -15,6 +15,7 @@ from fleet_audit.facts import tables
 from fleet_audit.findings import Report
 from fleet_audit.model import CheckId, FleetAuditError, HostName, Outcome, Result, Severity
 from fleet_audit.planlog import PlanLog
+from fleet_audit.runs import Run
 
 from .factory import library
 from .report.factory import check, host
@@ -22,8 +23,8 @@ from .report.factory import check, host
 EVIL = "{{ lookup('pipe', 'id') }}\n- hosts: all"
 
 
-class FakeRun:
-    """A run as far as a plan asks it: its folder, and its checks."""
+class FakeRun(Run):
+    """A run (synthetic) as far as a plan asks it: its folder, and its checks."""
 
     def __init__(self, folder: Path, checks: list[dict[str, Any]]) -> None:
         self.folder, self.checks = folder, checks
@@ -37,10 +38,8 @@ class FakeRun:
 def report(outcomes: dict[tuple[str, str], Outcome], **fields: Any) -> Report:
     ids, names = sorted({c for c, _ in outcomes}), sorted({h for _, h in outcomes})
     shipped = library().checks
-    views = tuple(
-        check(i, severity=Severity.HIGH, role=shipped[CheckId(i)].file.remediation.role if shipped[CheckId(i)].file.remediation else None)  # type: ignore[union-attr]
-        for i in ids
-    )  # fmt: skip
+    fixes = {i: shipped[CheckId(i)].file.remediation for i in ids}
+    views = tuple(check(i, severity=Severity.HIGH, role=fix.role if fix else None) for i, fix in fixes.items())
     results = tuple(Result(CheckId(c), HostName(h), o, EVIL, 1, 1, 0) for (c, h), o in sorted(outcomes.items()))
     from .report.factory import report as base
 
@@ -54,7 +53,7 @@ def described(*ids: str) -> list[dict[str, Any]]:
 
 def plan(tmp_path: Path, outcomes: dict[tuple[str, str], Outcome], most: str = "service-restart", **more: Any) -> remediation.Plan:
     ids = sorted({c for c, _ in outcomes})
-    return remediation.make(FakeRun(tmp_path, described(*ids)), report(outcomes), most=most, **more)  # type: ignore[arg-type]
+    return remediation.make(FakeRun(tmp_path, described(*ids)), report(outcomes), most=most, **more)
 
 
 def test_a_role_gets_the_variables_of_its_checks_and_hosts_come_in_batches(tmp_path: Path) -> None:
@@ -101,13 +100,13 @@ def test_the_policy_gives_variables_and_another_checks_parameter_can_be_one(tmp_
     given = report(outcomes)
     views = tuple(dataclasses.replace(c, params={"allowed": ["22/tcp"]}) if c.id == "listeners-allowed" else c for c in given.checks)
     run = FakeRun(tmp_path, described(*sorted({c for c, _ in outcomes})))
-    found = remediation.make(run, dataclasses.replace(given, checks=views), most="drain", policy=site)  # type: ignore[arg-type]
+    found = remediation.make(run, dataclasses.replace(given, checks=views), most="drain", policy=site)
     assert {a.role: a.variables for a in found.actions} == {
         "firewall": {"firewall_allowed": ["22/tcp"], "firewall_trusted_networks": ["10.0.0.0/8"]}, "sysctl": {"sysctl_rp_filter": 1},
     }  # fmt: skip
     wrong = policy.parse(b"remediation:\n  vars: {sysctl_rp_filtr: 1}\n", Path("p.yaml"))
     with pytest.raises(FleetAuditError, match=r"p.yaml:2.*no role has a variable 'sysctl_rp_filtr'.*sysctl_rp_filter"):
-        remediation.make(run, given, policy=wrong)  # type: ignore[arg-type]
+        remediation.make(run, given, policy=wrong)
 
 
 def test_waived_failures_and_records_are_left(tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_waived_failures_and_records_are_left(tmp_path: Path) -> None:
         given, results=tuple(dataclasses.replace(r, waived=r.host == "a") for r in given.results),
         hosts=(given.hosts[0], dataclasses.replace(given.hosts[1], entry=entry)),
     )  # fmt: skip
-    found = remediation.make(FakeRun(tmp_path, described("redirects-not-sent")), given)  # type: ignore[arg-type]
+    found = remediation.make(FakeRun(tmp_path, described("redirects-not-sent")), given)
     assert found.actions == [] and {n.why for n in found.not_fixed} == {
         "a waiver accepts it",
         "the host is a record: there is nobody to fix",
@@ -130,15 +129,15 @@ def test_an_inventory_is_named_by_its_whole_path(tmp_path: Path, monkeypatch: py
     run = FakeRun(tmp_path, described("redirects-not-sent"))
     given = report({("redirects-not-sent", "a"): Outcome.FAIL})
     with pytest.raises(FleetAuditError, match="is not there; name it with --inventory"):
-        remediation.make(run, given, inventory="i.ini")  # type: ignore[arg-type]
+        remediation.make(run, given, inventory="i.ini")
     (tmp_path / "i.ini").write_text("a\n")
-    assert remediation.make(run, given, inventory="i.ini").inventory == str(tmp_path / "i.ini")  # type: ignore[arg-type]
+    assert remediation.make(run, given, inventory="i.ini").inventory == str(tmp_path / "i.ini")
 
 
 def test_a_run_without_an_inventory_cannot_be_planned(tmp_path: Path) -> None:
     given = dataclasses.replace(report({("redirects-not-sent", "a"): Outcome.FAIL}), inputs={"inventory": None})
     with pytest.raises(FleetAuditError, match="no inventory that Ansible could use"):
-        remediation.make(FakeRun(tmp_path, described("redirects-not-sent")), given)  # type: ignore[arg-type]
+        remediation.make(FakeRun(tmp_path, described("redirects-not-sent")), given)
 
 
 @pytest.mark.parametrize("name", sorted(remediation.roles()))
@@ -179,14 +178,15 @@ def test_a_plan_with_a_variable_that_its_role_has_not_is_refused(tmp_path: Path)
     made = plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL})
     wrong = made.model_copy(update={"actions": [made.actions[0].model_copy(update={"variables": {"sysctl_rp_filtr": 1}})]})
     with pytest.raises(FleetAuditError, match=r"no variable 'sysctl_rp_filtr'.*sysctl_rp_filter"):
-        remediation.check(wrong, FakeRun(tmp_path, []), made.made_at)  # type: ignore[arg-type]
+        remediation.check(wrong, FakeRun(tmp_path, []), made.made_at)
 
 
 def test_an_allow_list_that_groups_have_different_is_not_guessed(tmp_path: Path) -> None:
     outcomes = {("firewall-input-default-deny", "a"): Outcome.FAIL, ("listeners-allowed", "a"): Outcome.PASS}
     given = report(outcomes)
     run = FakeRun(tmp_path, described(*sorted({c for c, _ in outcomes})))
-    for fields in ({"params": {"allowed": ["22/tcp"]}, "group_params": {"gpu": {"allowed": ["1/tcp"]}}}, None):
+    tried: list[dict[str, Any] | None] = [{"params": {"allowed": ["22/tcp"]}, "group_params": {"gpu": {"allowed": ["1/tcp"]}}}, None]
+    for fields in tried:
         views = tuple(dataclasses.replace(c, **fields) if fields else c for c in given.checks if fields or c.id != "listeners-allowed")
-        found = remediation.make(run, dataclasses.replace(given, checks=views, results=given.results[:1]), most="drain")  # type: ignore[arg-type]
+        found = remediation.make(run, dataclasses.replace(given, checks=views, results=given.results[:1]), most="drain")
         assert found.actions == [] and "does not say what allowed of listeners-allowed is" in found.not_fixed[0].why

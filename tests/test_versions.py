@@ -29,7 +29,7 @@ def _random(seed: int, alphabet: str, lead: str, releases: str, count: int) -> l
     def word(letters: str, most: int) -> str:
         return "".join(source.choice(letters) for _ in range(source.randint(0, most)))
 
-    made = set()
+    made: set[str] = set()
     while len(made) < count:
         release = source.choice(["", "-" + source.choice("01a") + word(releases, 4)])
         made.add(source.choice(["", "0:", "1:", "2:"]) + source.choice(lead) + word(alphabet, 7) + release)

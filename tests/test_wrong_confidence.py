@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,8 @@ HERE = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 18, 19, 20}
 QUERY = "SELECT host, name AS subject, manager = 'good' AS pass, manager AS reason FROM packages"
 
 
-def _results(folder: Path, extracted: object, **fields: object) -> dict[tuple[str, str], Outcome]:
-    return outcomes(decide(folder, [make_check(folder, query=QUERY, **fields)], {"h": {"packages": extracted}}))  # type: ignore[dict-item]
+def _results(folder: Path, extracted: Any, **fields: Any) -> dict[tuple[str, str], Outcome]:
+    return outcomes(decide(folder, [make_check(folder, query=QUERY, **fields)], {"h": {"packages": extracted}}))
 
 
 def test_every_row_is_held_or_has_its_issue() -> None:

@@ -55,9 +55,9 @@ class Bounds(BaseModel):
 
     def problem(self, value: object) -> str:
         """Why a number is none that may be; empty if it may."""
-        if type(value) not in (int, float):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             return ""
-        low, high = self.least is not None and value < self.least, self.most is not None and value > self.most  # type: ignore[operator]
+        low, high = self.least is not None and value < self.least, self.most is not None and value > self.most
         return f"must be {f'at least {self.least}' if low else f'at most {self.most}'}" if low or high else ""
 
 

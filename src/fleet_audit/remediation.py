@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet_audit import content, yamlfile
 from fleet_audit.findings import CheckView, Report
 from fleet_audit.landscape import primary
-from fleet_audit.model import FleetAuditError, Outcome, did_you_mean
+from fleet_audit.model import FleetAuditError, HostName, Outcome, did_you_mean
 from fleet_audit.policy import Policy
 from fleet_audit.runs import Run
 
@@ -242,7 +242,7 @@ def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, given
 
 def _batches(hosts: Sequence[str], groups: Mapping[Any, Sequence[str]], size: int) -> list[list[str]]:
     """One canary of each group, then so many hosts at once."""
-    smallest = primary({h: groups.get(h, ()) for h in hosts})  # type: ignore[misc]
+    smallest = primary({HostName(h): groups.get(h, ()) for h in hosts})
     canaries = sorted({group: host for host, group in sorted(smallest.items(), reverse=True)}.values())
     rest = [h for h in hosts if h not in canaries]
     return [list(map(str, canaries)), *([rest[n : n + size] for n in range(0, len(rest), size)])]

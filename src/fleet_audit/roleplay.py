@@ -113,7 +113,7 @@ def _run(
     """Run a playbook in a process of its own; the last that it said, and where all of it is."""
     if importlib.util.find_spec("ansible_runner") is None:
         raise FleetAuditError("remediation needs ansible-runner: install fleet-audit with the extra `remediate`")
-    import ansible_runner  # type: ignore[import-untyped]
+    import ansible_runner  # type: ignore[import-untyped]  # it has no types
 
     books = content.folder("playbooks")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

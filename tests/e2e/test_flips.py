@@ -6,7 +6,7 @@ The table is flips.yaml. What no host of the lab can change (the machine's kerne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class Pairs:
         """Bring each host into its state."""
         self._on_all({host: script(state, self.hosts[host]) for host, state in states.items()})
 
-    def audit(self, name: str, checks: Mapping[str, Any] | list[str], user: str = "audit") -> Results:
+    def audit(self, name: str, checks: Iterable[str], user: str = "audit") -> Results:
         """One run over all hosts; as another user than `audit` without becoming root."""
         inventory, policy, report = (self.folder / f"{name}.{end}" for end in ("ini", "yaml", "json"))
         inventory.write_text(self.lab.inventory.read_text().replace("ansible_user=audit", f"ansible_user={user}"))

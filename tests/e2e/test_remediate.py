@@ -151,7 +151,7 @@ def test_a_host_that_cannot_be_reached_is_left_and_the_others_are_done(site: Gro
     assert site.cli("remediate", "rollback", path, "-b").returncode == 0
 
 
-def lock_out(site: Site, name: str, within: int) -> CompletedProcess[str]:
+def lock_out(site: Groups, name: str, within: int) -> CompletedProcess[str]:
     """Carry out a plan whose variables are altered by hand to settings that let nobody in."""
     site.audit("ssh-x11-forwarding-off")
     path = site.folder / name
@@ -170,7 +170,7 @@ def lock_out(site: Site, name: str, within: int) -> CompletedProcess[str]:
     return done
 
 
-def let_in(site: Site, seconds: float) -> bool:
+def let_in(site: Groups, seconds: float) -> bool:
     """Whether a new connection is let in within a time."""
     deadline = time.monotonic() + seconds
     while site.lab.run(site.lab.ssh("node-2", "true"), timeout=30).returncode != 0:

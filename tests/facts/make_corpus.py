@@ -50,10 +50,10 @@ def main() -> int:
 
     def record(table: Table, items: Mapping[SourceId, Item]) -> Extract:
         extracted = extract(table, items)
-        wanted = {id_ for source in table.sources for id_ in (source.id, source.otherwise) if id_ in items}
+        wanted = {id_ for source in table.sources for id_ in (source.id, source.otherwise) if id_ is not None and id_ in items}
         size = sum(len(items[id_].body) for id_ in wanted)
         if tables().get(table.name) is table and extracted.rows and extracted.coverage is Coverage.COMPLETE and size <= SIZE:
-            case = {
+            case: dict[str, Any] = {
                 id_: [str(items[id_].status), items[id_].body.decode("utf-8", "surrogateescape"), items[id_].exit, items[id_].detail]
                 for id_ in sorted(wanted)
             }
@@ -61,7 +61,7 @@ def main() -> int:
             found.setdefault(table.name, {})[read, len(extracted.rows), json.dumps(case)] = case
         return extracted
 
-    helpers.extract = record  # type: ignore[attr-defined]
+    helpers.extract = record
     helpers.shared = nodes.this_machine = probe.ask = _skip
     pytest.main(["-q", "-m", "not slow", "-p", "no:xdist", "-p", "no:randomly", str(Path(__file__).parent)])
     cases = {table: [those[key] for key in sorted(those, reverse=True)[:CASES]] for table, those in sorted(found.items())}

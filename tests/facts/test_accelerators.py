@@ -93,7 +93,7 @@ def test_device_files_of_this_machine() -> None:
 
 def test_modules() -> None:
     """Modules that are loaded; those of the kernel itself have no version."""
-    two = {"/sys/module/nvidia": LOADED, "/sys/module/nouveau": {**LOADED, "version": None}}
+    two: dict[str, dict[str, Any]] = {"/sys/module/nvidia": LOADED, "/sys/module/nouveau": {**LOADED, "version": None}}
     found = run(GPU_MODULES, NVIDIA | {devices.MODULES.id: folders({**MODULES, **two})})
     assert found.coverage is Coverage.COMPLETE
     assert found.rows == (

@@ -97,7 +97,9 @@ def test_login_defs_moves_the_line_between_people_and_the_system() -> None:
     assert {r["name"] for r in rows(USERS, login_defs=none) if r["kind"] == "human"} == {"alice", "old", "open"}
 
 
-@pytest.mark.parametrize("item", [status(Status.DENIED), ok("[]"), ok("{}"), login(**{"/etc/login.defs": DENIED})])
+@pytest.mark.parametrize(
+    "item", [status(Status.DENIED), ok("[]"), ok("{}"), files(**{"/usr/etc/login.defs": ABSENT, "/etc/login.defs": DENIED})]
+)
 def test_without_login_defs_the_kind_is_not_known(item: Item) -> None:
     found = run(USERS, WHOLE | {LOGIN_DEFS.id: item})
     assert found.coverage is Coverage.PARTIAL

@@ -138,7 +138,8 @@ def test_nics() -> None:
         ("rxe0", None, None, None, None),
         ("eno1", "ixgbe", "0x800010f7, 1.3240.0", None, None),
     )
-    for drivers in ({"eno1": {"status": "failed", "detail": "Permission denied"}}, {"eno1": 7}, []):
+    wrong: list[Any] = [{"eno1": {"status": "failed", "detail": "Permission denied"}}, {"eno1": 7}, []]
+    for drivers in wrong:
         poorer = run(NICS, nics(drivers=drivers))
         assert poorer.coverage is not Coverage.COMPLETE and not [row for row in poorer.rows if row[0] == "eno1" and row[2]]
 

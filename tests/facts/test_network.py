@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -34,8 +35,8 @@ def _document(*sockets: dict[str, object], unread: object = None, gap: str = "")
     return json.dumps({"sockets": list(sockets), "unread": unread or {}, "owners_gap": gap})
 
 
-def _socket(local: str = "00000000:0016", owners: object = (), kind: str = "tcp") -> dict[str, object]:
-    return {"kind": kind, "local": local, "uid": "0", "owners": list(owners)}  # type: ignore[call-overload]
+def _socket(local: str = "00000000:0016", owners: Sequence[object] = (), kind: str = "tcp") -> dict[str, object]:
+    return {"kind": kind, "local": local, "uid": "0", "owners": list(owners)}
 
 
 def test_one_row_for_each_socket_and_one_for_each_owner() -> None:

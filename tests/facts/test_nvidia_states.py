@@ -10,7 +10,7 @@ import pytest
 from fleet_audit.facts.base import Item
 from fleet_audit.facts.gpu import PCI, VERSION
 from fleet_audit.facts.nvidia_node import mig, nvlink, states
-from fleet_audit.model import Coverage, Status
+from fleet_audit.model import Coverage, SourceId, Status
 
 from .gpu_hosts import ADDRESS, CAPABILITY, CAPS, MIG_LIST, NOT_HERE, NOTHING, NVIDIA, NVLINKS, STATES, UUID, Evidence, section, texts
 from .helpers import ok, rows_as_dicts, run, status
@@ -29,9 +29,9 @@ GUEST = pci({ADDRESS: device(driver="vfio-pci")})
 FAILED = Item(Status.FAILED, exit=2, detail='exit 2: Field "gpu_recovery_action" is not a valid field to query.')
 
 
-def state(text: str, **evidence: Any) -> tuple[Coverage, dict[str, Any]]:
+def state(text: str, **evidence: Item) -> tuple[Coverage, dict[str, Any]]:
     """Coverage and the only row."""
-    found = run(STATE, NVIDIA | {states.STATES.id: ok(text, 0)} | evidence)
+    found = run(STATE, NVIDIA | {states.STATES.id: ok(text, 0)} | {SourceId(name): item for name, item in evidence.items()})
     (row,) = rows_as_dicts(STATE, found)
     return found.coverage, row
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_audit.facts import packages, ssh, tables
-from fleet_audit.facts.base import Item
+from fleet_audit.facts.base import Extract, Item
 from fleet_audit.facts.os import OS_RELEASE
 from fleet_audit.model import Coverage, SourceId, Status
 
@@ -72,7 +73,10 @@ Version: 1
 """
 
 
-def _packages(dpkg: Item, rpm: Item = status(Status.SKIPPED)):  # type: ignore[no-untyped-def]  # noqa: B008
+SKIPPED = status(Status.SKIPPED)
+
+
+def _packages(dpkg: Item, rpm: Item = SKIPPED) -> tuple[Extract, list[dict[str, Any]]]:
     found = run(tables()["packages"], {packages.DPKG.id: dpkg, packages.RPM.id: rpm})
     return found, rows_as_dicts(tables()["packages"], found)
 

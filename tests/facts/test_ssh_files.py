@@ -170,7 +170,10 @@ def test_words(text: str, words: list[str] | None) -> None:
 DPKG = "Package: {}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n"
 
 
-def server(program: Item, dpkg: Item = status(Status.ABSENT), rpm: Item = status(Status.SKIPPED)) -> tuple[Any, Coverage]:  # noqa: B008
+NOT_THERE, SKIPPED = status(Status.ABSENT), status(Status.SKIPPED)
+
+
+def server(program: Item, dpkg: Item = NOT_THERE, rpm: Item = SKIPPED) -> tuple[Any, Coverage]:
     found = run(SERVER, {PROGRAM.id: program, packages.DPKG.id: dpkg, packages.RPM.id: rpm})
     (row,) = rows_as_dicts(SERVER, found)
     return row["installed"], found.coverage

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fleet_audit.facts.accounts.services import NSSWITCH
 from fleet_audit.facts.base import Item
 from fleet_audit.facts.sudo import MAINS, SUDO_CONF, SUDOERS, SUDOERS_FILES, TABLES
+from fleet_audit.facts.sudo.entries import Grant
 from fleet_audit.facts.sudo.grammar import Parser
 from fleet_audit.model import Coverage, SourceId, Status
 
@@ -105,7 +106,7 @@ def by_us(text: str) -> list[tuple[Any, ...]]:
     found = []
     parser = Parser(text)
     for _, entry in parser.entries():
-        if hasattr(entry, "command"):
+        if isinstance(entry, Grant):
             names = [[f"{'!' * m.negated}{m.text}" for m in part] for part in (entry.who, entry.hosts, *(entry.runas or ((), ())))]
             command = f"{'!' * entry.command.negated}{entry.command.text}"
             arguments = entry.command.arguments

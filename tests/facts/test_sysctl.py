@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ def test_this_machine() -> None:
 # --- Files ---------------------------------------------------------------------------------------
 
 
-def files(texts: dict[str, str | dict[str, str]], links: dict[str, str] | None = None) -> Evidence:
+def files(texts: Mapping[str, str | dict[str, str]], links: dict[str, str] | None = None) -> Evidence:
     """Files with their texts; what is linked to /dev/null is no regular file for the reader."""
     read: dict[str, Any] = {path: {"text": text} if isinstance(text, str) else text for path, text in texts.items()}
     there: dict[str, Any] = {path: {"type": "file", "mode": 420, "uid": 0, "gid": 0, "size": 1, "mtime": 1, "link": None} for path in texts}

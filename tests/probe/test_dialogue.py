@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,9 @@ FINAL = b"\nZ" + NONCE.encode() + b"\n"
 SENT = b"p" + PASSWORD.encode() + b"\n"
 
 
-def talk(become: Become | None = None, *, cap: int = 1 << 20, nvml: bytes = b"NVML", reserve: object = None) -> Dialogue:
+def talk(become: Become | None = None, *, cap: int = 1 << 20, nvml: bytes = b"NVML", reserve: Any = None) -> Dialogue:
     more = {"reserve": reserve} if reserve else {}
-    return Dialogue(nonce=NONCE, digest=DIGEST, payload=b"PAYLOAD", nvml=nvml, become=become, cap=cap, **more)  # type: ignore[arg-type]
+    return Dialogue(nonce=NONCE, digest=DIGEST, payload=b"PAYLOAD", nvml=nvml, become=become, cap=cap, **more)
 
 
 def with_password() -> Dialogue:

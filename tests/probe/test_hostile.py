@@ -35,7 +35,7 @@ class Liar(Dispatch):
         self.answer = answer
 
     def carry(self, name: str, host: Host, line: str, talk: Conversation, deadline: float) -> Carried:
-        nonce = talk._nonce.decode()  # type: ignore[attr-defined]
+        nonce = talk._nonce.decode()  # type: ignore[attr-defined]  # a Dialogue
         talk.start()
         data = self.answer(nonce)
         for at in range(0, len(data), 65536):

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,9 @@ program = pack.build([command("hello", "echo", "hi")])
 SENT = payload(program, ["hello"], NONCE, 10.0, 5.0, 1 << 20)
 
 
-def run(argv: list[str], data: bytes, **more: object) -> subprocess.CompletedProcess[bytes]:
+def run(argv: list[str], data: bytes, **more: Any) -> subprocess.CompletedProcess[bytes]:
     # stdin stays open until the end, as over SSH: its end would stop the probe
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more) as child:  # type: ignore[call-overload]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more) as child:
         assert child.stdin and child.stdout and child.stderr
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(data)

@@ -10,6 +10,7 @@ import signal
 import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +18,14 @@ from fleet_audit.collect import Collector, Limits
 from fleet_audit.evidence import Objects
 from fleet_audit.model import Host, HostName, SourceId
 from fleet_audit.probe import pack
+from fleet_audit.probe.wire import Frame
 from fleet_audit.transport.dispatch import Dispatch
 from tests.probe.helpers import Running, altered, ask, command, processes_with, shell, source, until
 
 pytestmark = pytest.mark.slow
 
 
-def one(script: str, **args: object):  # type: ignore[no-untyped-def]
+def one(script: str, **args: Any) -> Frame:
     return ask([shell("it", script, **args)])["it"]
 
 

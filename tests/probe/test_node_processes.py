@@ -231,8 +231,9 @@ def test_process_in_a_namespace_of_its_own_is_contained() -> None:
         pytest.skip("a process namespace is not made here: not root")
     child = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-I", "-S", "-c", SLEEP, "inner"])
     try:
-        inner: list[int] = []
-        assert until(lambda: inner.extend(map(int, Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split())) or inner)
+        children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+        assert until(lambda: children.read_text() != "")
+        inner = [int(word) for word in children.read_text().split()]
         assert until(lambda: b"inner" in Path(f"/proc/{inner[0]}/cmdline").read_bytes())
         if "NSpid:\t" not in Path(f"/proc/{inner[0]}/status").read_text():
             pytest.skip("this kernel does not tell the ids in namespaces")
@@ -312,8 +313,7 @@ def test_code_of_a_file_that_was_removed_is_found_and_data_is_not(tmp_path: Path
         shutil.rmtree(program.parent)
         for process in (child, other):
             process.kill()
-            process.wait()
-        other.stdout.close()
+            process.communicate()
 
 
 def test_replaced_files_of_this_node_are_told_for_little() -> None:

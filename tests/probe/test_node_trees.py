@@ -415,8 +415,8 @@ def test_conda_environments_and_hostile_names(node: Path) -> None:
         (meta / name).touch()
     root = node / "site"
     root.mkdir()
-    for name in (b"\xff-1.dist-info", b"a\nb-2.dist-info", b"-.dist-info", b".dist-info"):
-        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).mkdir()
+    for hostile in (b"\xff-1.dist-info", b"a\nb-2.dist-info", b"-.dist-info", b".dist-info"):
+        Path(os.fsdecode(os.fsencode(root) + b"/" + hostile)).mkdir()
     found = ask([source("it", "dists", roots={"conda-meta": [str(meta)], "venv": [str(root)]}, homes={})]).rows("it")
     rows = [row[1:] for row in found["dists"] if row[5] == "conda"]
     assert rows == [["numpy", "2.1.0", "conda", None, "conda"], ["python-dateutil", "2.9", "conda", None, "conda"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from fleet_audit.evaluate import fingerprint
 from fleet_audit.findings import CheckView, HostView, Report
@@ -12,15 +13,15 @@ from fleet_audit.model import CheckId, Finding, HostName, Outcome, Result, Sever
 from fleet_audit.runs import HostEntry
 
 
-def check(name: str = "a-check", severity: Severity = Severity.HIGH, **fields: object) -> CheckView:
+def check(name: str = "a-check", severity: Severity = Severity.HIGH, **fields: Any) -> CheckView:
     """A synthetic check."""
-    values = {
+    values: dict[str, Any] = {
         "title": "A state holds", "area": "area", "surface": ("tools",), "rationale": "Because.", "unknown": None, "fix": "Do it. Then rest.",
         "impact": None,
         "controls": {"nist-800-53": ["AC-6"]}, "references": ("https://example.org (read 2026-11-24)",), "params": {"x": 1},
         "query": "SELECT host FROM os", "applies": None, "tables": ("os",), "sources": ("os-release",), "role": None, "disruption": None,
     }  # fmt: skip
-    return CheckView(id=CheckId(name), severity=severity, **{**values, **fields})  # type: ignore[arg-type]
+    return CheckView(id=CheckId(name), severity=severity, **{**values, **fields})
 
 
 def host(name: str, *, answered: bool = True, expected: bool = True, reach: str | None = None) -> HostView:

@@ -134,9 +134,11 @@ def _excerpts(results: list[Result], checks: tuple[CheckView, ...], hostile: boo
 
 def _landscape(hosts: tuple[HostView, ...], dice: random.Random, hostile: bool) -> Landscape:
     """Maps of the sample's hosts; they need not agree with its results."""
-    text = (
-        (lambda: dice.choice(HOSTILE)) if hostile else (lambda: dice.choice(("6.8.0-87-generic", "6.8.0-88-generic", "6.11.0-29-generic")))
-    )
+    texts = HOSTILE if hostile else ("6.8.0-87-generic", "6.8.0-88-generic", "6.11.0-29-generic")
+
+    def text() -> str:
+        return dice.choice(texts)
+
     names = tuple(h.name for h in hosts if h.entry.answered)
     levels = tuple(
         Levels(kind, group, tuple(

@@ -8,7 +8,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -177,7 +177,8 @@ def test_walk_that_is_given_up_leaves_no_thread(servers: Servers) -> None:
     before = set(threading.enumerate())
     walk = open_doors([target(n, servers.add(BANNER)) for n in range(3)], ahead=1, timeout=2.0)
     door = next(walk)
-    walk.close()  # type: ignore[attr-defined]
+    assert isinstance(walk, Generator)
+    walk.close()
     assert door.socket is not None
     door.socket.close()
     assert not set(threading.enumerate()) - before

@@ -7,6 +7,7 @@ import base64
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ def _no_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
 
 
-def host(*args: str, address: str = "node1", **more: object) -> Host:
-    return Host(HostName("n"), address=address, ssh_args=args, **more)  # type: ignore[arg-type]
+def host(*args: str, address: str = "node1", **more: Any) -> Host:
+    return Host(HostName("n"), address=address, ssh_args=args, **more)
 
 
 def config(tmp_path: Path, text: str) -> tuple[str, str]:
@@ -34,8 +35,8 @@ def config(tmp_path: Path, text: str) -> tuple[str, str]:
     return "-F", str(path)
 
 
-def resolve(*args: str, **more: object) -> Settings:
-    return Resolver().resolve(host(*args, **more))  # type: ignore[arg-type]
+def resolve(*args: str, **more: Any) -> Settings:
+    return Resolver().resolve(host(*args, **more))
 
 
 class Counting(Resolver):

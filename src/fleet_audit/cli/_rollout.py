@@ -357,7 +357,7 @@ def _asked(argv: list[str], password: Secret | None) -> tuple[int | None, str]:
     if password is None:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
-    import pexpect  # type: ignore[import-untyped]  # ansible-runner has it
+    import pexpect  # type: ignore[import-untyped]  # it has no types; ansible-runner brings it
 
     child = pexpect.spawn(argv[0], [*argv[1:], "-K"], timeout=None, encoding="utf-8", codec_errors="replace", echo=False)
     child.expect("Password to become root")
