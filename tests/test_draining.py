@@ -29,14 +29,16 @@ def slurm(*lines: str, jobs: Sequence[str] = ()) -> draining.Slurm:
     [
         ("IDLE", "", False, False, False),
         ("IDLE+DRAIN", "fleet-audit plan 0123abcd [root@2026-11-26T10:00:00]", True, True, False),
-        ("IDLE+DRAIN", "fleet-audit plan other [root@2026-11-26T10:00:00]", True, False, False),
+        ("IDLE+DRAIN", "fleet-audit plan other [root@2026-11-26T10:00:00]", True, False, True),
+        ("IDLE+DRAIN", "a fan [root@2026-11-26T10:00:00]", True, False, False),
         ("MIXED+DRAIN", "fleet-audit plan 0123abcd [root@2026-11-26T10:00:00]", True, True, True),
         ("IDLE+COMPLETING+DRAIN", "fleet-audit plan 0123abcd", True, True, True),
         ("ALLOCATED*", "", False, False, True),
-        ("DOWN", "XID79 bad GPU [slurm@2026-11-26T10:00:00]", True, False, False),
-        ("DOWN*+DRAIN", "fleet-audit plan 0123abcd [root@2026-11-26T10:00:00]", True, False, False),
-        ("FUTURE", "", True, False, False),
-        ("UNKNOWN+DRAIN", "fleet-audit plan 0123abcd", False, False, True),
+        ("DOWN", "XID79 bad GPU [slurm@2026-11-26T10:00:00]", False, False, False),
+        ("DOWN*+DRAIN", "fleet-audit plan 0123abcd [root@2026-11-26T10:00:00]", True, True, False),
+        ("DOWN+DRAIN", "a fan [root@2026-11-26T10:00:00]", True, False, False),
+        ("FUTURE", "", False, False, False),
+        ("UNKNOWN+DRAIN", "fleet-audit plan 0123abcd", True, True, True),
         ("SOMETHING-NEW", "", False, False, True),
     ],
 )
@@ -45,6 +47,7 @@ def test_a_node_of_slurm(state: str, reason: str, out: bool, ours: bool, busy: b
                   "NodeName=n10 State=IDLE").look(["n1"])  # fmt: skip
     assert set(found) == {"n1"}
     assert (found["n1"].out, found["n1"].ours, bool(found["n1"].work)) == (out, ours, busy)
+    assert bool(found["n1"].broken) is (state in ("DOWN", "FUTURE")), "it may come back at any time"
 
 
 def test_a_suspended_job_is_work() -> None:

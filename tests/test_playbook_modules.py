@@ -119,6 +119,24 @@ def test_what_is_shown_of_a_file_of_others_is_what_changes_without_its_secrets(m
     assert "Zx9q" not in found and "https://***@host" in found and "keep" not in found
 
 
+def test_of_what_was_done_to_accounts_only_what_is_still_so_is_given_back(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = modules["fleet_accounts"]
+    files = {
+        "/etc/passwd": ["a:x:1:1::/:/usr/sbin/nologin", "b:x:2:2::/:/bin/sh", "c:x:3:3::/:/bin/sh"], "/etc/shadow": ["a:!$6$x", "b:$6$new", "c:!"],
+        "/etc/group": ["docker:x:9:b"],
+    }  # fmt: skip
+    monkeypatch.setattr(accounts, "rows", lambda path: [line.split(":") for line in files[path]])
+    monkeypatch.setattr(accounts, "nologin", lambda: "/usr/sbin/nologin")
+    kept = {
+        "lock": {"a": False, "b": False, "c": True, "gone": False}, "shell": {"a": "/bin/bash", "b": "/bin/bash"},
+        "member": [["a", "docker"], ["b", "docker"], ["gone", "docker"]],
+    }  # fmt: skip
+    assert accounts.in_force(kept) == {"lock": {"a": False, "c": True}, "shell": {"a": "/bin/bash"}, "member": [["a", "docker"]]}
+    assert accounts.in_force({"lock": {"b": False}, "shell": {}, "member": [["b", "docker"]]}) is None
+
+
 def test_a_file_is_replaced_and_a_link_in_its_way_is_not_followed(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     saved, other = modules["fleet_saved"], tmp_path / "other"
     other.write_text("secret")

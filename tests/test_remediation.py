@@ -174,6 +174,41 @@ def test_a_log_that_was_cut_says_all_but_what_was_cut(tmp_path: Path) -> None:
     assert log.done() == set() and log.held() == []
 
 
+def test_a_plan_that_was_edited_after_it_began_is_refused(tmp_path: Path) -> None:
+    made = plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL, ("ssh-tunnel-off", "a"): Outcome.FAIL})
+    PlanLog(made, tmp_path).check()
+    PlanLog(made, tmp_path).keep()
+    PlanLog(made, tmp_path).check()
+    with pytest.raises(FleetAuditError, match=r"begun with other actions.*plan\.json"):
+        PlanLog(made.model_copy(update={"actions": made.actions[1:]}), tmp_path).check()
+
+
+def test_hosts_whose_change_has_not_ended(tmp_path: Path) -> None:
+    log = PlanLog(plan(tmp_path, {("redirects-not-sent", h): Outcome.FAIL for h in "abc"}), tmp_path)
+    log.note("begun", ["a", "b", "c"], action=0)
+    log.note("done", ["a"], action=0)
+    log.note("rolled-back", ["b"], action=0)
+    assert log.begun() == {"c"}
+
+
+def test_a_role_that_was_tried_in_check_mode_alone_is_not_applied_unasked(tmp_path: Path) -> None:
+    made = plan(tmp_path, {("docker-containers-apart", "a"): Outcome.FAIL}, experimental=True)
+    run = FakeRun(tmp_path, [])
+    with pytest.raises(FleetAuditError, match="docker was tried in check mode alone: --experimental"):
+        remediation.check(made, run, made.made_at)
+    remediation.check(made, run, made.made_at, experimental=True)
+
+
+def test_what_disturbs_nothing_restarts_nothing() -> None:
+    """A check whose fix disturbs nothing has no role that restarts a service, but for those named here, which do it for other checks."""
+    spared = {"docker": "restarts for all checks but that one", "munge": "for munge-unprivileged alone"}
+    checks = library().checks
+    for name, role in remediation.roles().items():
+        harmless = {c for c in role.file.checks if (fix := checks[CheckId(c)].file.remediation) and fix.disruption == "none"}
+        tasks = "".join(path.read_text("utf-8") for path in (role.path / "tasks").glob("*.yml"))
+        assert not harmless or "restart:" not in tasks or name in spared, (name, harmless)
+
+
 def test_a_plan_with_a_variable_that_its_role_has_not_is_refused(tmp_path: Path) -> None:
     made = plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL})
     wrong = made.model_copy(update={"actions": [made.actions[0].model_copy(update={"variables": {"sysctl_rp_filtr": 1}})]})

@@ -83,6 +83,33 @@ def run(module, argv):
         module.fail_json(msg="%s: %s; rollback gives back what was changed" % (" ".join(argv[:2]), out))
 
 
+def in_force(kept):
+    """Of what was kept, what is still as it was left: a password or a shell that somebody has given since stays. None if that is nothing."""
+    here = {row[0]: row[6] for row in rows("/etc/passwd") if len(row) == 7}
+    passwords = {row[0]: row[1] for row in rows("/etc/shadow") if len(row) > 1}
+    members = {(member, row[0]) for row in rows("/etc/group") if len(row) == 4 for member in row[3].split(",")}
+    found = {
+        "lock": {
+            name: empty
+            for name, empty in kept["lock"].items()
+            if name in here and (passwords.get(name) == "!" if empty else passwords.get(name, "").startswith("!"))
+        },
+        "shell": {name: shell for name, shell in kept["shell"].items() if here.get(name) == nologin()},
+        "member": [[name, group] for name, group in kept["member"] if name in here and (name, group) not in members],
+    }
+    return found if any(found.values()) else None
+
+
+def give_back(module, kept):
+    """Unlock, and give shells and groups back."""
+    for name, empty in sorted(kept.get("lock", {}).items()):
+        run(module, ["passwd", "--quiet", "--delete", name] if empty else ["usermod", "--unlock", "--", name])
+    for name, shell in sorted(kept.get("shell", {}).items()):
+        run(module, ["usermod", "--shell", shell, "--", name])
+    for name, group in kept.get("member", []):
+        run(module, ["gpasswd", "--add", name, group])
+
+
 def main():
     """Do what the parameters say."""
     flags = {name: {"type": "bool", "default": False} for name in ("lock_empty", "lock_root", "lock_system", "shell_system")}
@@ -100,25 +127,19 @@ def main():
     watch = os.path.join(p["saved"], "watch")
     if p["state"] == "confirmed":
         fleet_saved.confirm_or_fail(module, watch, drop_files=True)  # which hold hashes of passwords
-    if fleet_saved.reverted(watch) and not module.check_mode:
-        fleet_saved.drop(watch)
-        fleet_saved.drop(p["saved"])
     kept = fleet_saved.load(p["saved"])
+    if fleet_saved.reverted(watch):  # what an older change did, and was confirmed, is still there
+        kept = in_force(kept) if kept else None
+        if not module.check_mode:
+            fleet_saved.drop(watch)
+            if kept:
+                fleet_saved.save(p["saved"], kept)
+            else:
+                fleet_saved.drop(p["saved"])
     if p["state"] == "restored":
         if kept and not module.check_mode:
-            here = {row[0]: row[6] for row in rows("/etc/passwd") if len(row) == 7}
-            passwords = {row[0]: row[1] for row in rows("/etc/shadow") if len(row) > 1}
             fleet_saved.drop(watch)
-            for name, empty in sorted(kept["lock"].items()):
-                # Only what is still as it was left: a password that somebody has set since stays.
-                if name in here and (passwords.get(name) == "!" if empty else passwords.get(name, "").startswith("!")):
-                    run(module, ["passwd", "--quiet", "--delete", name] if empty else ["usermod", "--unlock", "--", name])
-            for name, shell in sorted(kept["shell"].items()):
-                if here.get(name) == nologin():
-                    run(module, ["usermod", "--shell", shell, "--", name])
-            for name, group in kept["member"]:
-                if name in here:
-                    run(module, ["gpasswd", "--add", name, group])
+            give_back(module, in_force(kept) or {})
             fleet_saved.drop(p["saved"])
         module.exit_json(changed=bool(kept))
     found = wanted(p)
@@ -138,7 +159,8 @@ def main():
     kept["member"] += [pair for pair in found["member"] if pair not in kept["member"]]
     fleet_saved.save(p["saved"], kept)
     if p["confirm_s"]:
-        fleet_saved.save(watch, {"files": {path: fleet_saved.snapshot(path) for path in FILES if os.path.exists(path)}, "back": []})
+        if fleet_saved.load(watch) is None:  # of a change that was cut, what was there before it comes back
+            fleet_saved.save(watch, {"files": {path: fleet_saved.snapshot(path) for path in FILES if os.path.exists(path)}, "back": []})
         fleet_saved.disarm(watch)
         fleet_saved.arm(watch, p["confirm_s"])
     for name in sorted(found["lock"]):

@@ -30,12 +30,14 @@ def main():
     p = module.params
     kept = fleet_saved.load(p["saved"])
     if p["state"] == "restored":
-        if kept and not module.check_mode:
+        there = bool(kept) and fleet_saved.run(p["unless"])[0] == 0  # it may have been cut before the command, or taken back by others
+        if there and not module.check_mode:
             code, out = fleet_saved.run(kept["back"])
             if code:
                 module.fail_json(msg="%s: %s" % (" ".join(kept["back"][:2]), out[-500:]))
+        if not module.check_mode:
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=bool(kept))
+        module.exit_json(changed=there)
     if fleet_saved.run(p["unless"])[0] == 0:
         module.exit_json(changed=False)
     diff = {"before": "", "after": " ".join(p["command"]) + "\n", "before_header": "commands", "after_header": "commands"}

@@ -128,13 +128,18 @@ def is_ours(p, path):
     return p["mode"] != "0600" if p["path"] else "fleet-audit" in path.rpartition("/")[2]
 
 
+def is_foreign(state, path):
+    """Whether somebody else has changed a file since it was written."""
+    return fleet_saved.digest(path) not in (state["wrote"][path], state["before"].get(path))
+
+
 def restore(module, p):
     """Put the state before back."""
     old = fleet_saved.load(p["saved"])
     if old is None:
         fleet_saved.drop(p["saved"])
         module.exit_json(changed=False, msg="nothing was saved here")
-    foreign = [path for path, wrote in sorted(old["wrote"].items()) if fleet_saved.digest(path) not in (wrote, old["before"].get(path))]
+    foreign = [path for path in sorted(old["wrote"]) if is_foreign(old, path)]
     if foreign:
         module.fail_json(
             msg="%s was changed by others since: nothing was put back; what was there before is in %s/state.json" % (foreign[0], p["saved"])
@@ -254,6 +259,9 @@ def main():
     state = fleet_saved.load(p["saved"]) or {"files": {}, "wrote": {}, "before": {}, "whole": [], "made": [], "back": []}
     if not wanted and not state.get("pending"):  # pending: it was cut between the files and the service
         module.exit_json(changed=False)
+    foreign = [path for path in sorted(wanted) if path in state["wrote"] and is_foreign(state, path)]
+    if foreign:
+        module.fail_json(msg="%s was changed by others since this plan wrote it: nothing was changed; audit and plan anew" % foreign[0])
     diff = [fleet_saved.shown(path, before[path], wanted[path], whole=is_ours(p, path)) for path in sorted(wanted)]
     if not module.check_mode:
         change(module, p, state, wanted)

@@ -73,8 +73,10 @@ def main():
     if p["state"] == "restored":
         if not module.check_mode and kept:
             for path in sorted(kept):
-                if os.path.lexists(path) and not os.path.islink(path):
-                    give(path, kept[path])
+                was, given = kept[path]
+                now = os.lstat(path).st_mode if os.path.lexists(path) else stat.S_IFLNK
+                if not stat.S_ISLNK(now) and stat.S_IMODE(now) == given:  # what somebody else has set since stays
+                    give(path, was)
             fleet_saved.drop(p["saved"])
         module.exit_json(changed=bool(kept))
     found, foreign = differing(p["rules"])
@@ -87,8 +89,8 @@ def main():
     diff = {"before": lines[0], "after": lines[1]}
     if not found or module.check_mode:
         module.exit_json(changed=bool(found), diff=diff)
-    for path in found:
-        kept.setdefault(path, found[path][0])
+    for path, (was, given) in found.items():
+        kept[path] = (kept[path][0] if path in kept else was, given)
     fleet_saved.save(p["saved"], kept)
     for path in sorted(found):
         try:

@@ -67,13 +67,15 @@ def main():
     p = module.params
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     os.environ["LC_ALL"] = "C.UTF-8"
+    os.environ["NEEDRESTART_SUSPEND"] = "1"  # it would restart services that have nothing to do with this
     if fleet_saved.run(["apt-get", "--version"])[0]:
         module.fail_json(msg="this node has no apt, and this module knows no other")
     kept = fleet_saved.load(p["saved"])
     here = versions()
     if p["state"] == "restored":
         if kept and not module.check_mode:
-            gone = ["%s=%s" % (name, version) for name, version in sorted(kept["versions"].items()) if here.get(name) != version]
+            # What somebody else has installed since stays.
+            gone = ["%s=%s" % (name, was) for name, (was, given) in sorted(kept["versions"].items()) if here.get(name) == given != was]
             if gone:
                 lines(module, [*APT, "install", "--allow-downgrades", "--no-install-recommends", "--", *gone])
             if kept["held"]:
@@ -100,7 +102,10 @@ def main():
         module.exit_json(changed=bool(before or after), diff=diff)
     kept = kept or {"versions": {}, "held": []}
     for name in [*absent, *updated]:
-        kept["versions"].setdefault(name, here[name])
+        kept["versions"][name] = (
+            kept["versions"][name][0] if name in kept["versions"] else here[name],
+            there.get(name) if name in updated else None,
+        )
     kept["held"] += [name for name in held if name not in kept["held"]]
     fleet_saved.save(p["saved"], kept)
     if held:

@@ -13,7 +13,6 @@ options:
 """
 
 import glob
-import os
 
 from ansible.module_utils import fleet_saved
 from ansible.module_utils.basic import AnsibleModule
@@ -52,6 +51,27 @@ def write(path, value):
         handle.write(value + "\n")
 
 
+def text_of(lines):
+    """The file that sets them."""
+    return "# Set by fleet-audit.\n" + "".join("%s = %s\n" % (k, lines[k]) for k in sorted(lines))
+
+
+def restore(path, old):
+    """Put values and lines back that are still as they were left; what others, or another plan, have set since stays."""
+    lines = parsed(fleet_saved.read(path))
+    for key, (was, given) in old["lines"].items():
+        if lines.get(key) == given:
+            if was is None:
+                del lines[key]
+            else:
+                lines[key] = was
+    alone = lines == parsed(old["file"])
+    fleet_saved.put(path, old["file"] if alone else text_of(lines), 0o644)
+    still = {name: was for name, (was, given) in old["values"].items() if (fleet_saved.read(name) or "").strip() == given}
+    for name in sorted(still, key=forwarding_first):
+        write(name, still[name])
+
+
 def main():
     """Do what the parameters say."""
     own = {
@@ -65,10 +85,7 @@ def main():
         if old is None:
             module.exit_json(changed=False, msg="nothing was saved here")
         if not module.check_mode:
-            fleet_saved.put(p["path"], old["file"], 0o644)
-            for path in sorted(old["values"], key=forwarding_first):
-                if os.path.exists(path):
-                    write(path, old["values"][path])
+            restore(p["path"], old)
             fleet_saved.drop(p["saved"])
         module.exit_json(changed=True)
     try:
@@ -81,7 +98,7 @@ def main():
     missing = [key for key in sorted(wanted) if not places(key)]
     before = fleet_saved.read(p["path"])
     lines = dict(parsed(before), **{k: v for k, v in wanted.items() if k not in missing})
-    content = "# Set by fleet-audit.\n" + "".join("%s = %s\n" % (k, lines[k]) for k in sorted(lines))
+    content = text_of(lines)
     if not lines or (not differing and before == content):
         module.exit_json(changed=False, missing=missing)
     shown = ["".join("%s = %s\n" % (path, values[path]) for path in sorted(differing)) for values in (now, goal)]
@@ -91,11 +108,13 @@ def main():
     ]
     if module.check_mode:
         module.exit_json(changed=True, diff=diff, missing=missing)
-    old = old or {"file": before, "values": {}}
+    old = old or {"file": before, "lines": {}, "values": {}}
     # A change of forwarding changes others: then all are written, and all are saved.
     written = sorted(goal, key=forwarding_first) if any("forward" in path for path in differing) else differing
     for path in written:
-        old["values"].setdefault(path, now[path])
+        old["values"][path] = (old["values"][path][0] if path in old["values"] else now[path], goal[path])
+    for key in wanted.keys() - missing:
+        old["lines"][key] = (old["lines"][key][0] if key in old["lines"] else parsed(before).get(key), wanted[key])
     fleet_saved.save(p["saved"], old)
     done = []
     try:

@@ -20,6 +20,7 @@ _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _SERVING = ("IDLE", "ALLOCATED", "MIXED")
 _BROKEN = ("DOWN", "FUTURE", "ERROR")
 """The states of a node at Slurm, before its flags; of UNKNOWN, and of what a later version may say, nothing is concluded."""
+_OURS = "fleet-audit plan "
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Node:
     """It was taken out for this plan."""
     work: str
     """What still runs on it, empty if that is nothing."""
+    broken: str = ""
+    """Why it is left and not waited for: it may come back at any time, and then takes jobs."""
 
 
 class Scheduler(Protocol):
@@ -72,7 +75,7 @@ class Slurm:
     @property
     def reason(self) -> str:
         """What Slurm shows."""
-        return f"fleet-audit plan {self.plan}"
+        return _OURS + self.plan
 
     def look(self, nodes: Sequence[str]) -> Mapping[str, Node]:
         """From the states of all nodes; a job that is suspended shows in no state, so that what looks free is asked for jobs too."""
@@ -81,24 +84,24 @@ class Slurm:
             name, state = re.search(r"\bNodeName=(\S+)", line), re.search(r"\bState=(\S+)", line)
             if name and state and name[1] in nodes:
                 found[name[1]] = self._node(state[1], line)
-        free = sorted(node for node in found if not found[node].work)
+        free = sorted(node for node in found if not found[node].work and not found[node].broken)
         for busy in self._with_jobs(free):
             found[busy] = replace(found[busy], work="Slurm has jobs there")
         return found
 
     def _node(self, state: str, line: str) -> Node:
         words = [word.rstrip("*~#!%$@^-") for word in state.split("+")]
-        if words[0] in _BROKEN:  # out of service for a reason that is not ours
-            return Node(True, False, "")
-        if words[0] not in _SERVING:
-            return Node(False, False, f"Slurm says {state}, which is not understood")
-        reason = re.search(r"\bReason=(.*?)(?: \[\S+@\S+\]| \w+=|$)", line)
+        found = re.search(r"\bReason=(.*?)(?: \[\S+@\S+\]| \w+=|$)", line)
+        reason = found[1].strip() if found else ""
+        out, ours = bool({"DRAIN", "DRAINED", "DRAINING"}.intersection(words)), reason == self.reason
+        if words[0] not in (*_SERVING, *_BROKEN):
+            return Node(out, ours, f"Slurm says {state}, which is not understood")
+        if words[0] in _BROKEN and not out:
+            return Node(False, False, "", broken=f"Slurm says {words[0].lower()}: {reason or 'for no reason that is given'}")
+        if out and not ours and reason.startswith(_OURS):
+            return Node(out, ours, f"the {reason} has it")
         busy = [word.lower() for word in words if word in ("ALLOCATED", "MIXED", "COMPLETING")]
-        return Node(
-            bool({"DRAIN", "DRAINED", "DRAINING"}.intersection(words)),
-            reason is not None and reason[1].strip() == self.reason,
-            f"Slurm says {'+'.join(busy)}" if busy else "",
-        )
+        return Node(out, ours, f"Slurm says {'+'.join(busy)}" if busy else "")
 
     def _with_jobs(self, nodes: Sequence[str]) -> Sequence[str]:
         """Those of some nodes that have jobs; mostly none has, and one question is enough."""
@@ -116,8 +119,8 @@ class Slurm:
         _must(self.ask(words), "scontrol update")
 
     def give_back(self, nodes: Sequence[str]) -> None:
-        """Resume them."""
-        _must(self.ask(["scontrol", "update", f"NodeName={','.join(nodes)}", "State=RESUME"]), "scontrol update")
+        """Undrain them; a node that is down meanwhile stays down."""
+        _must(self.ask(["scontrol", "update", f"NodeName={','.join(nodes)}", "State=UNDRAIN"]), "scontrol update")
 
 
 ANNOTATION = "fleet-audit/plan"
@@ -136,8 +139,9 @@ class Kubernetes:
         for item in self._items("get", "nodes"):
             name = item["metadata"]["name"]
             if name in nodes:
-                ours = (item["metadata"].get("annotations") or {}).get(ANNOTATION) == self.plan
-                found[name] = Node(bool(item["spec"].get("unschedulable")), ours, "")
+                plan = (item["metadata"].get("annotations") or {}).get(ANNOTATION)
+                out = bool(item["spec"].get("unschedulable"))
+                found[name] = Node(out, plan == self.plan, f"the plan {plan} has it" if out and plan not in (None, self.plan) else "")
         for pod in self._items("get", "pods", "--all-namespaces") if found else []:
             name = (pod.get("spec") or {}).get("nodeName")
             if name in found and (why := _counts(pod)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fleet_audit.model import FleetAuditError
 from fleet_audit.remediation import Plan
 
 Kind = Literal["begun", "done", "rolled-back", "drained", "given-back"]
@@ -21,6 +22,31 @@ class PlanLog:
 
     plan: Plan
     folder: Path
+
+    def check(self) -> None:
+        """Raises `FleetAuditError` if this is not the plan as it was carried out: what was done is known by its actions."""
+        path = self.folder / "plan.json"
+        try:
+            carried = Plan.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            raise FleetAuditError(
+                f"{path}: this is no plan any more; what was done of {self.plan.plan} is in progress.jsonl beside it"
+            ) from None
+        if carried.actions != self.plan.actions:
+            raise FleetAuditError(
+                f"plan {self.plan.plan} was begun with other actions, and edited since: as it was then it is in {path}; make a new plan for more"
+            )
+
+    def keep(self) -> None:
+        """Keep the plan as it is carried out."""
+        path = self.folder / "plan.json"
+        if not path.exists():
+            new = path.with_suffix(".new")
+            new.touch(mode=0o600)
+            new.write_text(self.plan.model_dump_json(indent=1), encoding="utf-8")
+            new.replace(path)
 
     def note(self, kind: Kind, hosts: Sequence[str], **more: Any) -> None:
         """Append a line, on the disk when this returns. `begun`, `done` and `rolled-back` name their `action`, `drained` the scheduler, `by`."""
@@ -71,6 +97,10 @@ class PlanLog:
             elif entry["kind"] == "given-back":
                 found -= set(entry["hosts"])
         return sorted(found)
+
+    def begun(self) -> set[str]:
+        """Hosts of which a change has begun and not ended."""
+        return {host for (_, host), state in self.states().items() if state == "begun"}
 
     def drained_by(self) -> str | None:
         """The scheduler that hosts were taken out of last."""

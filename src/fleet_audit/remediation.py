@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet_audit import content, yamlfile
 from fleet_audit.findings import CheckView, Report
 from fleet_audit.landscape import primary
-from fleet_audit.model import FleetAuditError, HostName, Outcome, did_you_mean
+from fleet_audit.model import CheckId, FleetAuditError, HostName, Outcome, did_you_mean
 from fleet_audit.policy import Policy
 from fleet_audit.runs import Run
 
@@ -62,6 +62,8 @@ class Action(BaseModel):
     """Hosts; the first batch is one canary of each group."""
     findings: dict[str, list[str]]
     """Host -> checks of it that are to pass afterwards."""
+    impacts: dict[str, str] = {}
+    """Check -> what else its fix does to those who use the hosts."""
 
 
 class NotFixed(BaseModel):
@@ -127,7 +129,7 @@ def sha256(run: Run) -> str:
 
 
 def make(
-    run: Run, report: Report, *, checks: Sequence[str] = (), hosts: Sequence[str] | None = None, most: str = "none", batch: int = 10,
+    run: Run, report: Report, *, checks: Sequence[str] = (), hosts: Collection[str] | None = None, most: str = "none", batch: int = 10,
     experimental: bool = False, inventory: str | None = None, policy: Policy | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for what fails in a run: no disruption above `most`; of a role one action.
@@ -152,7 +154,7 @@ def make(
             continue
         remediation = described[result.check].get("remediation")
         given = {k: _resolved(v, views) for k, v in ((remediation or {}).get("vars") or {}).items()} | site
-        why = _why_not(remediation, result.check, most, given, experimental=experimental)
+        why = _why_not(remediation, result.check, most, given, site, experimental=experimental)
         if result.waived:
             why = "a waiver accepts it"
         elif result.host in archived:
@@ -173,7 +175,8 @@ def make(
         actions.append(
             Action(role=name, grade=role.file.grade, disruption=disruption, confirm=role.file.confirm, saves=role.file.saves, checks=ids,
                    variables=variables, batches=_batches(sorted(of_host), groups, batch),
-                   findings={h: sorted(found) for h, found in sorted(of_host.items())})
+                   findings={h: sorted(found) for h, found in sorted(of_host.items())},
+                   impacts={c: impact for c in ids if (impact := views[CheckId(c)].impact)})
         )  # fmt: skip
     actions.sort(key=lambda a: (DISRUPTIONS.index(a.disruption), a.role))
     now = datetime.now(UTC).replace(microsecond=0)
@@ -218,7 +221,9 @@ def _inventory(given: object, run: str) -> str:
     return str(Path(given).absolute())
 
 
-def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, given: Mapping[str, Any], *, experimental: bool) -> str:
+def _why_not(
+    remediation: Mapping[str, Any] | None, check: str, most: str, given: Mapping[str, Any], site: Mapping[str, Any], *, experimental: bool
+) -> str:
     if not remediation:
         return "it has no automatic fix: see the check"
     role = roles().get(remediation["role"])
@@ -231,7 +236,7 @@ def _why_not(remediation: Mapping[str, Any] | None, check: str, most: str, given
         why = f"the run does not say what {parameter} of {check} is, or says it for each group"
         return f"{why}: audit with that check, or give {unknown[0]} by the policy, `remediation: vars`"
     needed = role.file.needs.get(check, [])
-    if needed and not any(given.get(name) for name in needed):
+    if needed and not any(given.get(name) or name in site for name in needed):
         return f"the policy gives no {' or '.join(needed)}: `remediation: vars`"
     if role.file.grade == "dry" and not experimental:
         return f"the role {role.name} was tried in check mode alone: --experimental"
@@ -268,7 +273,7 @@ def load(path: Path) -> Plan:
         raise document.invalid(error, {*Plan.model_fields, *Action.model_fields, *NotFixed.model_fields}) from None
 
 
-def check(plan: Plan, run: Run, now: datetime) -> None:
+def check(plan: Plan, run: Run, now: datetime, *, experimental: bool = False) -> None:
     """Raise `FleetAuditError` if a plan must not be carried out: another run, too old, or a role that has changed."""
     if sha256(run) != plan.run_sha256:
         raise FleetAuditError(f"plan {plan.plan} is not of run {run.file.id} as it is in this store: plan again")
@@ -278,5 +283,7 @@ def check(plan: Plan, run: Run, now: datetime) -> None:
         role = roles().get(action.role)
         if role is None or not set(action.checks) <= set(role.file.checks):
             raise FleetAuditError(f"plan {plan.plan}: this version has no role {action.role!r} for these checks: plan again")
+        if role.file.grade == "dry" and not experimental:
+            raise FleetAuditError(f"plan {plan.plan}: the role {role.name} was tried in check mode alone: --experimental")
         for name in action.variables.keys() - role.variables:
             raise FleetAuditError(f"plan {plan.plan}: the role {role.name} has no variable {name!r}{did_you_mean(name, role.variables)}")

@@ -97,7 +97,8 @@ def ask(host: str, argv: Sequence[str], reach: Reach, folder: Path) -> tuple[int
     def event(value: dict[str, Any]) -> bool:
         result = (value.get("event_data") or {}).get("res") or {}
         if value.get("event") in ("runner_on_ok", "runner_on_failed") and isinstance(result.get("rc"), int):
-            found.append((result["rc"], str(result.get("stdout") or "") + ("" if result["rc"] == 0 else str(result.get("stderr") or ""))))
+            wrong = "" if result["rc"] == 0 else str(result.get("stderr") or result.get("msg") or "")
+            found.append((result["rc"], str(result.get("stdout") or "") + wrong))
         return True
 
     said = _run("scheduler.yml", [host], reach, folder, {"fleet_audit_argv": list(argv)}, "scheduler", event)
@@ -123,11 +124,13 @@ def _run(
         "ANSIBLE_LOCALHOST_WARNING": "0", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
         # Each task comes by a connection of its own: one that stays open would prove nothing of a changed sshd.
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none", "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_NO_TARGET_SYSLOG": "1",  # what a file shall hold may be a secret
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
     }  # fmt: skip
     given = folder / f"variables-{os.getpid()}.json"  # in a file: what is on a command line, everybody on this machine reads
     given.touch(mode=0o600)
     given.write_text(json.dumps({**variables, **reach.variables}))
+    ident = f"{ident}-{len(list((folder / 'artifacts').glob('*'))):03d}"
     forks = max(5, min(len(hosts), 50))
     words = [
         "--diff",
@@ -144,15 +147,27 @@ def _run(
         answers = {r"BECOME password.*:\s*?$": reach.become_password.reveal()}
     try:
         run = ansible_runner.run(
-            private_data_dir=str(folder), playbook=str(books / book), inventory=reach.inventory,
+            private_data_dir=str(folder), playbook=str(books / book), inventory=[reach.inventory],  # as one text it would become a file
             limit=",".join(hosts), envvars=env, cmdline=" ".join(words), passwords=answers, quiet=True,
-            event_handler=event, ident=f"{ident}-{len(list((folder / 'artifacts').glob('*'))):03d}", suppress_env_files=True,
+            event_handler=event, ident=ident, suppress_env_files=True,
         )  # fmt: skip
     finally:
         given.unlink(missing_ok=True)
+        for path in (folder / "artifacts").glob(f"{ident}/command"):
+            _without_environment(path)
     out = Path(run.config.artifact_dir, "stdout")
     last = [line for line in (out.read_text("utf-8", "replace").splitlines() if out.exists() else []) if line.strip()]
     return f"{last[-1] if last else run.status}; all it said is in {out}"
+
+
+def _without_environment(path: Path) -> None:
+    """ansible-runner writes down what it was started with: the environment, with the operator's secrets, is none of a plan's artefacts."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:  # it was ended while it wrote
+        path.unlink()
+    else:
+        path.write_text(json.dumps({"command": found.get("command"), "cwd": found.get("cwd")}))
 
 
 def _diff(value: Any) -> str:

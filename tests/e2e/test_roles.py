@@ -71,14 +71,14 @@ class Node(Site):
         assert planned.returncode == 0, planned.stderr
         plan: dict[str, Any] = yaml.safe_load(path.read_text())
         assert {a["role"] for a in plan["actions"]} == set(self.roles) and plan["not_fixed"] == [], plan
-        applied = self.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none", timeout=900)
+        applied = self.cli("remediate", "apply", path, "-b", "--yes", "--experimental", "--drain", "none", timeout=900)
         assert applied.returncode == 0, applied.stdout[-3000:] + applied.stderr[-3000:]
         self.must("pass")
         # What was done is forgotten, so that all is carried out again: nothing may change.
         progress = self.store / "remediation" / plan["plan"] / "progress.jsonl"
         done = progress.read_text()
         progress.unlink()
-        again = self.cli("remediate", "apply", path, "-b", "--check")
+        again = self.cli("remediate", "apply", path, "-b", "--check", "--experimental")
         assert again.returncode == 0 and "---" not in again.stdout, again.stdout
         progress.write_text(done)
         back = self.cli("remediate", "rollback", path, "-b", timeout=900)

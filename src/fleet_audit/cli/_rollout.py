@@ -30,6 +30,14 @@ POLL_S = 10
 """Seconds between two looks at the scheduler."""
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """Tell whoever reads; that nobody reads any more does not end a roll-out in its middle."""
+    try:
+        click.echo(line, err=err)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
+
+
 def open_log(plan_file: Path, store_folder: Path | None) -> tuple[PlanLog, Store]:
     """The plan of a file with what was done of it, and the store that keeps both. Raises `FleetAuditError`."""
     from fleet_audit.cli import _pipeline
@@ -41,7 +49,9 @@ def open_log(plan_file: Path, store_folder: Path | None) -> tuple[PlanLog, Store
     store.folder = store.folder.absolute()
     folder = store.folder / "remediation" / plan.plan
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return PlanLog(plan, folder), store
+    log = PlanLog(plan, folder)
+    log.check()
+    return log, store
 
 
 @dataclass
@@ -78,10 +88,12 @@ class Rollout:
                 )
             given["become"] = True
             password = Secret(click.prompt("Password to become root", hide_input=True, err=True))
-        try:  # held until the program ends
-            fcntl.flock(os.open(log.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:  # held until the program ends: two plans may have a node in common, and each would give it back to its scheduler
+            fcntl.flock(os.open(log.folder.parent / "lock", os.O_WRONLY | os.O_CREAT, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FleetAuditError(f"plan {log.plan.plan} is being carried out or taken back by another program") from None
+            raise FleetAuditError(
+                "this plan, or another one of this store, is being carried out or taken back by another program"
+            ) from None
         more = {**({"ansible_user": given["user"]} if given["user"] else {}),
                 **({"ansible_ssh_private_key_file": str(Path(given["private_key"]).absolute())} if given["private_key"] else {})}  # fmt: skip
         reach = roleplay.Reach(log.plan.inventory, given["become"], password, more)
@@ -102,13 +114,13 @@ class Rollout:
         done = self.log.done()
         for index, action in pending:
             hosts = [h for batch in action.batches for h in batch if (index, h) not in done]
-            click.echo(f"{action.role} on {len(hosts)} hosts, in check mode")
+            say(f"{action.role} on {len(hosts)} hosts, in check mode")
             played = self._play(action, hosts, "present", check=True)
             for host in sorted(played.diffs):
                 lines = [clean(line, 300) for line in played.diffs[host].splitlines()]  # what a node's file holds is a node's text
-                click.echo("\n".join([f"--- {clean(host)}", *lines]))
+                say("\n".join([f"--- {clean(host)}", *lines]))
             for host, why in sorted(played.failed.items()):
-                click.echo(f"{clean(host)}: {'left, it cannot be reached: ' if host in played.lost else ''}{clean(why, 500)}", err=True)
+                say(f"{clean(host)}: {'left, it cannot be reached: ' if host in played.lost else ''}{clean(why, 500)}", err=True)
             self.lost |= played.lost
             if failed := played.failed.keys() - played.lost:
                 names = ", ".join(sorted(failed)[:5])
@@ -116,12 +128,13 @@ class Rollout:
 
     def out(self, pending: Sequence[tuple[int, remediation.Action]], before: Report) -> int:
         """Carry it out, batch by batch; the exit status."""
+        self.log.keep()
         left: list[str] = sorted(self.lost)
         done = self.log.done()
         for index, action in pending:
             if action.disruption != "none" and self.drain is None:
                 left.append(action.role)
-                click.echo(f"{action.role} is left, as it disturbs ({action.disruption}): --drain slurm or kubernetes takes nodes out first, "
+                say(f"{action.role} is left, as it disturbs ({action.disruption}): --drain slurm or kubernetes takes nodes out first, "
                            "--drain none says that nothing is scheduled there", err=True)  # fmt: skip
                 continue
             for number, batch in enumerate(action.batches):
@@ -136,17 +149,21 @@ class Rollout:
                 except FleetAuditError as error:  # hosts may be changed or drained: exit status 2 would say that nothing is
                     problem = str(error)
                 if problem:
-                    click.echo(f"stopped: {problem}; `fleet-audit remediate rollback {self.file}` takes it back", err=True)
-                    if held := self.log.held():
-                        click.echo(f"out of scheduling until then, or until it is applied again: {', '.join(held)}", err=True)
+                    say(f"stopped: {clean(problem, 1000)}; `fleet-audit remediate rollback {self.file}` takes it back", err=True)
+                    self._say_held()
                     return 1
-        click.echo(f"done, but for {', '.join(left[:8])}" if left else "done: what was planned is shown to pass")
+        say(f"done, but for {', '.join(map(clean, left[:8]))}" if left else "done: what was planned is shown to pass")
+        self._say_held()
         return 3 if left else 0
+
+    def _say_held(self) -> None:
+        if held := self.log.held():
+            say(f"out of scheduling until it is applied again, or taken back: {', '.join(map(clean, held))}", err=True)
 
     def _batch(self, index: int, action: remediation.Action, number: int, hosts: Sequence[str], before: Report) -> str:
         """One batch: changed, confirmed, audited; why the roll-out stops, or nothing."""
         word = "canaries" if number == 0 else f"batch {number + 1} of {len(action.batches)}"
-        click.echo(f"{action.role}, {word}: {', '.join(hosts[:8])}{' ...' if len(hosts) > 8 else ''}")
+        say(f"{action.role}, {word}: {', '.join(hosts[:8])}{' ...' if len(hosts) > 8 else ''}")
         self.log.note("begun", hosts, action=index)
         played = self._play(action, hosts, "present")
         if played.failed:
@@ -157,8 +174,8 @@ class Rollout:
                 lost = ", ".join(sorted(confirmed.failed)[:5])
                 return f"no new connection to {lost} could confirm it; the nodes put the state before back by themselves"
         tables = set(remediation.roles()[action.role].file.tables)
-        checks = sorted({str(c.id) for c in before.checks if set(c.tables) & tables} | set(action.checks))
-        report = self._audit(hosts, checks)
+        touched = {str(c.id) for c in before.checks if set(c.tables) & tables} | set(action.checks)
+        report = self._audit(hosts, sorted({str(c.id) for c in before.checks} | set(action.checks)))
         was = {(r.check, r.host): str(r.outcome) for r in before.results}
         now = {(r["check"], r["host"]): (r["outcome"], r["reason"]) for r in report["results"]}
         for host in hosts:
@@ -166,11 +183,14 @@ class Rollout:
                 outcome, reason = now.get((check, host), ("unknown", "it was not audited"))
                 if outcome != "pass":
                     return f"{check} on {host} is {outcome}: {clean(reason, 300)}"
-        worse = [key for key, (outcome, _) in now.items() if outcome == "fail" and was.get(key) == "pass"]
-        if worse:
-            return f"{worse[0][0]} on {worse[0][1]} fails now, and passed before"
+        worse = sorted(key for key, (outcome, _) in now.items() if outcome == "fail" and was.get(key) == "pass")
+        for check, host in worse:
+            if check in touched:
+                return f"{check} on {host} fails now, and passed before"
+        for check, host in worse:  # not by what the role changes, as far as it says
+            say(f"  {check} on {clean(host)} fails now, and passed before: {clean(now[check, host][1], 200)}", err=True)
         self.log.note("done", hosts, action=index, run=report["run"]["id"])
-        click.echo(f"  {len(hosts)} changed and audited: run {report['run']['id']}")
+        say(f"  {len(hosts)} changed and audited: run {report['run']['id']}")
         return ""
 
     # --- Back ------------------------------------------------------------------------------------
@@ -190,11 +210,10 @@ class Rollout:
             except FleetAuditError as error:
                 failed |= dict.fromkeys(hosts, str(error))
         if not touched:
-            click.echo("the plan has changed nothing")
-        if not failed:
-            self.give_back([h for h in self.log.held() if not only or h in only])
+            say("the plan has changed nothing")
+        self.give_back([h for h in self.log.held() if (not only or h in only) and h not in failed])
         for host, why in sorted(failed.items()):
-            click.echo(f"{clean(host)}: {clean(why, 300)}", err=True)
+            say(f"{clean(host)}: {clean(why, 300)}", err=True)
         return 1 if failed else 0
 
     def _take_back(self, index: int, action: remediation.Action, hosts: Sequence[str]) -> dict[str, str]:
@@ -215,11 +234,9 @@ class Rollout:
                 if host not in played.changed and all(holds.get((check, host)) for check in action.findings[host]):
                     failed[host] = f"{action.role} was not taken back: nothing was saved there, and its findings still pass"
             fails = sum(r["outcome"] == "fail" for r in report["results"])
-            click.echo(f"{action.role}: restored on {len(played.changed)} of {len(hosts)} hosts")
-            click.echo(f"  audited: run {report['run']['id']}, {fails} findings of the plan are back")
-        back = [h for h in answered if h not in failed]
-        self.log.note("rolled-back", back, action=index)
-        self.give_back(back)
+            say(f"{action.role}: restored on {len(played.changed)} of {len(hosts)} hosts")
+            say(f"  audited: run {report['run']['id']}, {fails} findings of the plan are back")
+        self.log.note("rolled-back", [h for h in answered if h not in failed], action=index)
         return failed
 
     # --- Training first --------------------------------------------------------------------------
@@ -249,8 +266,8 @@ class Rollout:
         free = [h for h in hosts if h not in left]
         left |= self._busy(free) if free else {}
         for host, why in sorted(left.items()):
-            click.echo(f"{clean(host)}: left alone, {clean(why, 300)}", err=True)
-        self.give_back([h for h in left if h in self.log.held()])
+            say(f"{clean(host)}: left alone, {clean(why, 300)}", err=True)
+        self.give_back(sorted(left))
         return [h for h in hosts if h not in left], sorted(left)
 
     def _take_out(self, hosts: Sequence[str]) -> dict[str, str]:
@@ -258,24 +275,25 @@ class Rollout:
         scheduler, called = self.scheduler
         nodes = {called(host): host for host in hosts}
         known = scheduler.look(list(nodes))
-        new = [node for node, found in known.items() if not found.out]
+        left = {nodes[node]: found.broken for node, found in known.items() if found.broken}
+        nodes = {node: host for node, host in nodes.items() if host not in left}
+        new = [node for node in nodes if node in known and not known[node].out]
         if new:
             # Noted first: ended in between, the node is given back although it may not have been taken.
             self.log.note("drained", sorted(nodes[n] for n in new), by=self.drain)
             scheduler.take_out(new)
-            click.echo(f"  taken out of scheduling: {', '.join(sorted(nodes[n] for n in new))}")
+            say(f"  taken out of scheduling: {', '.join(sorted(nodes[n] for n in new))}")
         end = time.monotonic() + self.deadline_s
         waiting = ""
         while True:
-            known = scheduler.look(list(nodes))
+            known = scheduler.look(list(nodes)) if nodes else {}
             busy = {nodes[n]: found.work for n, found in known.items() if found.work}
             if not busy or time.monotonic() >= end:
                 break
             if (now := ", ".join(sorted(busy))) != waiting:
                 waiting = now
-                click.echo(f"  waiting for {', '.join(f'{clean(h)} ({clean(w, 100)})' for h, w in sorted(busy.items())[:5])}", err=True)
+                say(f"  waiting for {', '.join(f'{clean(h)} ({clean(w, 100)})' for h, w in sorted(busy.items())[:5])}", err=True)
             time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
-        left = {}
         for node, host in nodes.items():
             if node not in known:
                 left[host] = f"{self.drain} knows no node {node}"
@@ -286,8 +304,8 @@ class Rollout:
         return left
 
     def give_back(self, hosts: Sequence[str]) -> None:
-        """Give hosts that this plan took out back to their scheduler; those of others stay out."""
-        ours = [host for host in hosts if host in self.log.held()]
+        """Give hosts that this plan took out back to their scheduler; those of others stay out, and those that are half changed."""
+        ours = sorted(set(hosts) & set(self.log.held()) - self.log.begun())
         if not ours:
             return
         scheduler, called = self.scheduler
@@ -295,7 +313,7 @@ class Rollout:
         out = sorted(node for node, found in scheduler.look(list(nodes)).items() if found.out and found.ours)
         if out:
             scheduler.give_back(out)
-            click.echo(f"  given back to scheduling: {', '.join(sorted(nodes[n] for n in out))}")
+            say(f"  given back to scheduling: {', '.join(sorted(nodes[n] for n in out))}")
         self.log.note("given-back", ours)
 
     def _busy(self, hosts: Sequence[str]) -> dict[str, str]:
@@ -321,7 +339,7 @@ class Rollout:
     def _play(self, action: remediation.Action, hosts: Sequence[str], state: str, *, check: bool = False) -> roleplay.Played:
         extra = {"fleet_audit_confirm_s": self.confirm_s}
         return roleplay.play(action, hosts, self.reach, self.log.folder, state=state, check=check, plan=self.plan.plan, extra=extra,
-                             belongs=self._belongs, told=lambda line: click.echo(f"  {line}", err=True))  # fmt: skip
+                             belongs=self._belongs, told=lambda line: say(f"  {line}", err=True))  # fmt: skip
 
     @cached_property
     def _belongs(self) -> dict[str, set[str]]:
@@ -360,8 +378,8 @@ def _asked(argv: list[str], password: Secret | None) -> tuple[int | None, str]:
     import pexpect  # type: ignore[import-untyped]  # it has no types; ansible-runner brings it
 
     child = pexpect.spawn(argv[0], [*argv[1:], "-K"], timeout=None, encoding="utf-8", codec_errors="replace", echo=False)
-    child.expect("Password to become root")
-    child.sendline(password.reveal())
-    child.expect(pexpect.EOF)
+    if child.expect(["Password to become root", pexpect.EOF]) == 0:
+        child.sendline(password.reveal())
+        child.expect(pexpect.EOF)
     child.close()
     return child.exitstatus, str(child.before).replace(password.reveal(), "")

@@ -6,12 +6,15 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet_audit.cli import _options as options
 from fleet_audit.model import FleetAuditError
+
+if TYPE_CHECKING:
+    from fleet_audit.findings import Report
 
 
 @click.group()
@@ -32,7 +35,7 @@ _reach = options.several(
 @click.argument("run_name", default="latest", metavar="[RUN]")
 @click.option("-i", "--inventory", metavar="INVENTORY", help="Inventory of the plan. [default: that of the run]")
 @click.option("--check", "checks", multiple=True, metavar="ID", help="Only this check; may be repeated.")
-@click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only this host; may be repeated.")
+@click.option("-l", "--limit", metavar="PATTERN", help="Only these hosts and groups, with `*`, separated by commas.")
 @click.option(
     "--max-disruption",
     type=click.Choice(["none", "service-restart", "reboot", "drain"]),
@@ -46,7 +49,7 @@ _reach = options.several(
 @click.option("--experimental", is_flag=True, help="Also roles that were tried in check mode alone.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the plan goes. [default: standard output]")
 @options.store
-def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: tuple[str, ...], max_disruption: str, batch: int, output: Path | None,
+def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], limit: str | None, max_disruption: str, batch: int, output: Path | None,
           store_folder: Path | None, *, experimental: bool) -> int:  # fmt: skip
     """Write a plan for what failed in RUN: roles and their variables, hosts in batches, and what it leaves and why."""
     from fleet_audit import policy, remediation
@@ -57,17 +60,17 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: 
 
     run = _pipeline.open_store(store_folder).find(run_name, stage="evaluated")
     report = load(run)
-    for what, names, known in (("check", checks, {c.id for c in report.checks}), ("host", hosts, {h.name for h in report.hosts})):
-        for name in names:
-            if name not in known:
-                raise FleetAuditError(f"--{what}: run {report.id} has no {what} {name!r}{did_you_mean(name, known)}")
+    known = {str(c.id) for c in report.checks}
+    for name in checks:
+        if name not in known:
+            raise FleetAuditError(f"--check: run {report.id} has no check {name!r}{did_you_mean(name, known)}")
     path = report.inputs.get("policy_file")
     if path and not Path(path).is_file():
         raise FleetAuditError(
             f"{path}: the policy of run {report.id} is not there: plan in the folder in which it was audited, or audit anew"
         )
-    made = remediation.make(run, report, checks=checks, hosts=hosts or None, most=max_disruption, batch=batch, experimental=experimental,
-                            inventory=inventory, policy=policy.load(Path(path)) if path else None)  # fmt: skip
+    made = remediation.make(run, report, checks=checks, hosts=_limited(limit, report) if limit else None, most=max_disruption, batch=batch,
+                            experimental=experimental, inventory=inventory, policy=policy.load(Path(path)) if path else None)  # fmt: skip
     text = remediation.text(made, str(output or "PLAN"))
     if output is None:
         click.echo(text, nl=False)
@@ -82,6 +85,24 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], hosts: 
     left = sum(n.hosts for n in made.not_fixed)
     click.echo(f"{count(left, 'failure')} left: the plan says why" if left else "nothing is left out", err=True)
     return 0 if made.actions else 3
+
+
+def _limited(pattern: str, report: Report) -> set[str]:
+    """The hosts of a run that a pattern names. Raises `FleetAuditError` for a part that names none."""
+    from fnmatch import fnmatchcase
+
+    from fleet_audit.model import did_you_mean
+
+    words = {str(h.name): {str(h.name), *h.entry.groups} for h in report.hosts}
+    found: set[str] = set()
+    for part in filter(None, map(str.strip, pattern.split(","))):
+        fit = {host for host, names in words.items() if any(fnmatchcase(name, part) for name in names)}
+        if not fit:
+            raise FleetAuditError(
+                f"--limit: run {report.id} has no host or group {part!r}{did_you_mean(part, set().union(*words.values()))}"
+            )
+        found |= fit
+    return found
 
 
 _drain = click.option(
@@ -111,11 +132,14 @@ _confirm = click.option(
 @click.argument("plan_file", type=click.Path(path_type=Path), metavar="PLAN")
 @click.option("--check", "dry", is_flag=True, help="Show what would be changed, and end.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--experimental", is_flag=True, help="Also roles that were tried in check mode alone.")
 @_drain
 @_deadline
 @_confirm
 @_reach
-def apply(plan_file: Path, drain: str | None, drain_deadline: int, confirm_within: int, *, dry: bool, yes: bool, **given: Any) -> int:
+def apply(
+    plan_file: Path, drain: str | None, drain_deadline: int, confirm_within: int, *, dry: bool, yes: bool, experimental: bool, **given: Any
+) -> int:
     """Carry out PLAN: check mode and diff first, then canaries, then batches, each audited before the next.
 
     Exit status: 0 all was done and is shown to pass, 1 the roll-out was stopped, 2 nothing was changed, 3 something was left.
@@ -126,7 +150,7 @@ def apply(plan_file: Path, drain: str | None, drain_deadline: int, confirm_withi
 
     roll = Rollout.begin(plan_file, given, drain=drain, deadline_s=60 * drain_deadline, confirm_s=confirm_within)
     run = roll.store.find(roll.plan.run)
-    remediation.check(roll.plan, run, datetime.now(UTC))
+    remediation.check(roll.plan, run, datetime.now(UTC), experimental=experimental)
     done = roll.log.done()
     pending = [(i, a) for i, a in enumerate(roll.plan.actions) if any((i, h) not in done for batch in a.batches for h in batch)]
     if not pending:
@@ -155,11 +179,13 @@ def apply(plan_file: Path, drain: str | None, drain_deadline: int, confirm_withi
 def rollback(plan_file: Path, only: tuple[str, ...], drain: str | None, drain_deadline: int, **given: Any) -> int:
     """Restore what PLAN saved before it changed it, the last action first, and audit the hosts.
 
-    What disturbs is taken back as it was done: of nodes that have GPU work it is left, and said by name.
+    What disturbs is taken back as it was done: nodes are taken out of the scheduler that they were taken out of then; of nodes that
+    have GPU work it is left, and said by name.
     """
     from fleet_audit.cli._rollout import Rollout
 
-    roll = Rollout.begin(plan_file, given, drain=drain or "none", deadline_s=60 * drain_deadline, confirm_s=0)
+    roll = Rollout.begin(plan_file, given, drain=drain, deadline_s=60 * drain_deadline, confirm_s=0)
+    roll.drain = drain or roll.log.drained_by() or "none"
     return roll.back(only)
 
 

@@ -61,12 +61,11 @@ UNSEEN = {
 }  # fmt: skip
 """Roles whose facts no host of the lab shows: they are tried by their Molecule scenario alone."""
 POLICY: dict[str, object] = {
-    "params": {"listeners-allowed": {"allowed": ["22/tcp", "9100/tcp"]}},
+    "params": {"listeners-allowed": {"allowed": ["22/tcp", "9100/tcp"]}, "packets-not-forwarded": {"engines": []}},
     "remediation": {
         "vars": {
             "log_forwarding_target": "logs.example.invalid:6514",
             "firewall_trusted_networks": ["10.20.0.0/16", "fd00:1::/64"],
-            "package_updates_absent": ["telnet"],
             "service_binding_units": {
                 "mlflow.service": {
                     "environment": {"LISTEN": "tcp|127.0.0.1|5000"},
