@@ -193,7 +193,7 @@ def test_hosts_whose_change_has_not_ended(tmp_path: Path) -> None:
 
 def test_a_role_that_was_tried_in_check_mode_alone_is_not_applied_unasked(tmp_path: Path) -> None:
     made = plan(tmp_path, {("docker-containers-apart", "a"): Outcome.FAIL}, experimental=True)
-    run = FakeRun(tmp_path, [])
+    run = FakeRun(tmp_path, described("docker-containers-apart"))
     with pytest.raises(FleetAuditError, match="docker was tried in check mode alone: --experimental"):
         remediation.check(made, run, made.made_at)
     remediation.check(made, run, made.made_at, experimental=True)
@@ -213,7 +213,7 @@ def test_a_plan_with_a_variable_that_its_role_has_not_is_refused(tmp_path: Path)
     made = plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL})
     wrong = made.model_copy(update={"actions": [made.actions[0].model_copy(update={"variables": {"sysctl_rp_filtr": 1}})]})
     with pytest.raises(FleetAuditError, match=r"no variable 'sysctl_rp_filtr'.*sysctl_rp_filter"):
-        remediation.check(wrong, FakeRun(tmp_path, []), made.made_at)
+        remediation.check(wrong, FakeRun(tmp_path, described("redirects-not-sent")), made.made_at)
 
 
 def test_an_allow_list_that_groups_have_different_is_not_guessed(tmp_path: Path) -> None:

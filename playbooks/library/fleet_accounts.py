@@ -110,6 +110,16 @@ def give_back(module, kept):
         run(module, ["gpasswd", "--add", name, group])
 
 
+def told(found):
+    """(how accounts were, how they are then), to be shown."""
+    before = ["%s has %s password\n" % (name, "an empty" if empty else "a") for name, empty in sorted(found.get("lock", {}).items())]
+    before += ["%s has the shell %s\n" % (name, shell or "/bin/sh") for name, shell in sorted(found.get("shell", {}).items())]
+    before += ["%s is in %s\n" % (name, group) for name, group in found.get("member", [])]
+    after = ["%s is locked\n" % name for name in sorted(found.get("lock", {}))]
+    after += ["%s has %s\n" % (name, nologin()) for name in sorted(found.get("shell", {}))]
+    return "".join(before), "".join(after)
+
+
 def main():
     """Do what the parameters say."""
     flags = {name: {"type": "bool", "default": False} for name in ("lock_empty", "lock_root", "lock_system", "shell_system")}
@@ -137,19 +147,18 @@ def main():
             else:
                 fleet_saved.drop(p["saved"])
     if p["state"] == "restored":
+        still = (in_force(kept) if kept else None) or {}
         if kept and not module.check_mode:
             fleet_saved.drop(watch)
-            give_back(module, in_force(kept) or {})
+            give_back(module, still)
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=bool(kept))
+        before, after = told(still)
+        module.exit_json(
+            changed=bool(kept), diff={"before": after, "after": before, "before_header": "accounts", "after_header": "accounts"}
+        )
     found = wanted(p)
-    before = ["%s has %s password\n" % (name, "an empty" if empty else "a") for name, empty in sorted(found["lock"].items())]
-    before += ["%s has the shell %s\n" % (name, shell or "/bin/sh") for name, shell in sorted(found["shell"].items())]
-    before += ["%s is in %s\n" % (name, group) for name, group in found["member"]]
-    after = ["%s is locked\n" % name for name in sorted(found["lock"])] + [
-        "%s has %s\n" % (name, nologin()) for name in sorted(found["shell"])
-    ]
-    diff = {"before": "".join(before), "after": "".join(after), "before_header": "accounts", "after_header": "accounts"}
+    before, after = told(found)
+    diff = {"before": before, "after": after, "before_header": "accounts", "after_header": "accounts"}
     if not before or module.check_mode:
         module.exit_json(changed=bool(before), diff=diff)
     kept = kept or {"lock": {}, "shell": {}, "member": []}

@@ -37,7 +37,13 @@ def main():
                 module.fail_json(msg="%s: %s" % (" ".join(kept["back"][:2]), out[-500:]))
         if not module.check_mode:
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=there)
+        diff = {
+            "before": "",
+            "after": " ".join(kept["back"]) + "\n" if there else "",
+            "before_header": "commands",
+            "after_header": "commands",
+        }
+        module.exit_json(changed=there, diff=diff)
     if fleet_saved.run(p["unless"])[0] == 0:
         module.exit_json(changed=False)
     diff = {"before": "", "after": " ".join(p["command"]) + "\n", "before_header": "commands", "after_header": "commands"}

@@ -62,6 +62,21 @@ def give(path, mode):
         os.close(handle)
 
 
+def is_still(path, mode):
+    """Whether a file has rights as it was given them; what somebody else has set since stays."""
+    try:
+        now = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISLNK(now) and stat.S_IMODE(now) == mode
+
+
+def changes(found):
+    """What is shown of {path: (rights, rights then)}."""
+    lines = ["".join("%s %04o\n" % (path, found[path][which]) for path in sorted(found)) for which in (0, 1)]
+    return {"before": lines[0], "after": lines[1]}
+
+
 def main():
     """Do what the parameters say."""
     own = {
@@ -71,22 +86,19 @@ def main():
     p = module.params
     kept = fleet_saved.load(p["saved"]) or {}
     if p["state"] == "restored":
-        if not module.check_mode and kept:
-            for path in sorted(kept):
-                was, given = kept[path]
-                now = os.lstat(path).st_mode if os.path.lexists(path) else stat.S_IFLNK
-                if not stat.S_ISLNK(now) and stat.S_IMODE(now) == given:  # what somebody else has set since stays
-                    give(path, was)
+        back = {path: (given, was) for path, (was, given) in kept.items() if is_still(path, given)}
+        if not module.check_mode:
+            for path in sorted(back):
+                give(path, back[path][1])
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=bool(kept))
+        module.exit_json(changed=bool(kept), diff=changes(back))
     found, foreign = differing(p["rules"])
     if foreign:  # root's program or rule it would become, whatever its owner wrote into it
         module.fail_json(
             msg="%s: not root's; look at what is in it before you give it to root, or remove it. Nothing was changed"
             % ", ".join(foreign[:5])
         )
-    lines = ["".join("%s %04o\n" % (path, found[path][which]) for path in sorted(found)) for which in (0, 1)]
-    diff = {"before": lines[0], "after": lines[1]}
+    diff = changes(found)
     if not found or module.check_mode:
         module.exit_json(changed=bool(found), diff=diff)
     for path, (was, given) in found.items():

@@ -80,16 +80,17 @@ def main():
     p = module.params
     kept, now = fleet_saved.load(p["saved"]), mounts()
     if p["state"] == "restored":
+        file = (kept or {}).get("file") or fleet_saved.snapshot(p["fstab"])
+        if kept and fleet_saved.digest(p["fstab"]) not in (kept["wrote"], fleet_saved.hashed(file["content"])):
+            module.fail_json(msg="%s was changed by others since: nothing was put back" % p["fstab"])
+        diff = fleet_saved.shown(p["fstab"], fleet_saved.read(p["fstab"]), file["content"])
         if kept and not module.check_mode:
-            file = kept["file"]
-            if fleet_saved.digest(p["fstab"]) not in (kept["wrote"], fleet_saved.hashed(file["content"])):
-                module.fail_json(msg="%s was changed by others since: nothing was put back" % p["fstab"])
             fleet_saved.put(p["fstab"], file["content"], file["mode"], file["uid"], file["gid"])
             for folder, options in sorted(kept["mounts"].items()):
                 if folder in now:
                     remount(module, folder, options)
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=bool(kept))
+        module.exit_json(changed=bool(kept), diff=diff)
     wanted = {}
     for rule in p["rules"]:
         for folder in now:

@@ -55,6 +55,11 @@ def removed(module, words):
     return [line.split()[1] for line in lines(module, ["apt-get", "--simulate", "--quiet", *words]) if line.startswith("Remv ")]
 
 
+def changes(before, after):
+    """What is shown of a change."""
+    return {"before": "".join(before), "after": "".join(after), "before_header": "packages", "after_header": "packages"}
+
+
 def main():
     """Do what the parameters say."""
     own = {
@@ -73,15 +78,19 @@ def main():
     kept = fleet_saved.load(p["saved"])
     here = versions()
     if p["state"] == "restored":
+        # What somebody else has installed since stays.
+        back = {name: was for name, (was, given) in (kept or {"versions": {}})["versions"].items() if here.get(name) == given != was}
+        hold = kept["held"] if kept else []
         if kept and not module.check_mode:
-            # What somebody else has installed since stays.
-            gone = ["%s=%s" % (name, was) for name, (was, given) in sorted(kept["versions"].items()) if here.get(name) == given != was]
-            if gone:
-                lines(module, [*APT, "install", "--allow-downgrades", "--no-install-recommends", "--", *gone])
-            if kept["held"]:
-                lines(module, ["apt-mark", "hold", "--", *kept["held"]])
+            if back:
+                words = ["%s=%s" % (name, back[name]) for name in sorted(back)]
+                lines(module, [*APT, "install", "--allow-downgrades", "--no-install-recommends", "--", *words])
+            if hold:
+                lines(module, ["apt-mark", "hold", "--", *hold])
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=bool(kept))
+        before = ["%s %s\n" % (name, here[name]) for name in sorted(back) if name in here]
+        after = ["%s is held\n" % name for name in hold] + ["%s %s\n" % (name, back[name]) for name in sorted(back)]
+        module.exit_json(changed=bool(kept), diff=changes(before, after))
     wrong = [name for name in [*p["absent"], *p["updated"]] if not NAME.match(name)]
     if wrong:
         module.fail_json(msg="%r is no name of a package" % wrong[0])
@@ -97,7 +106,7 @@ def main():
         module.fail_json(msg="apt would also take %s away; nothing was changed" % ", ".join(sorted(set(also) - set(absent))))
     before = ["%s is held\n" % name for name in held] + ["%s %s\n" % (name, here[name]) for name in sorted({*absent, *updated})]
     after = ["%s %s\n" % (name, there[name]) for name in sorted(updated)]
-    diff = {"before": "".join(before), "after": "".join(after), "before_header": "packages", "after_header": "packages"}
+    diff = changes(before, after)
     if not (before or after) or module.check_mode:
         module.exit_json(changed=bool(before or after), diff=diff)
     kept = kept or {"versions": {}, "held": []}

@@ -56,20 +56,26 @@ def text_of(lines):
     return "# Set by fleet-audit.\n" + "".join("%s = %s\n" % (k, lines[k]) for k in sorted(lines))
 
 
-def restore(path, old):
-    """Put values and lines back that are still as they were left; what others, or another plan, have set since stays."""
-    lines = parsed(fleet_saved.read(path))
+def restored(text, old):
+    """(the file then, {path: value}) with what is still as it was left put back; what others, or another plan, have set since stays."""
+    lines = parsed(text)
     for key, (was, given) in old["lines"].items():
         if lines.get(key) == given:
             if was is None:
                 del lines[key]
             else:
                 lines[key] = was
-    alone = lines == parsed(old["file"])
-    fleet_saved.put(path, old["file"] if alone else text_of(lines), 0o644)
-    still = {name: was for name, (was, given) in old["values"].items() if (fleet_saved.read(name) or "").strip() == given}
-    for name in sorted(still, key=forwarding_first):
-        write(name, still[name])
+    values = {name: was for name, (was, given) in old["values"].items() if (fleet_saved.read(name) or "").strip() == given}
+    return old["file"] if lines == parsed(old["file"]) else text_of(lines), values
+
+
+def changes(file, before, after, now, then):
+    """What is shown of a change of the file and of the kernel's values."""
+    values = ["".join("%s = %s\n" % (path, some[path]) for path in sorted(then)) for some in (now, then)]
+    return [
+        {"before": before or "", "after": after or "", "before_header": file, "after_header": file},
+        {"before": values[0], "after": values[1]},
+    ]
 
 
 def main():
@@ -84,10 +90,15 @@ def main():
     if p["state"] == "restored":
         if old is None:
             module.exit_json(changed=False, msg="nothing was saved here")
+        text, values = restored(fleet_saved.read(p["path"]), old)
+        given = {path: old["values"][path][1] for path in values}
+        diff = changes(p["path"], fleet_saved.read(p["path"]), text, given, values)
         if not module.check_mode:
-            restore(p["path"], old)
+            fleet_saved.put(p["path"], text, 0o644)
+            for path in sorted(values, key=forwarding_first):
+                write(path, values[path])
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=True)
+        module.exit_json(changed=True, diff=diff)
     try:
         wanted = {key: at_least(str(value), places(key)) for key, value in p["settings"].items()}
     except ValueError as error:
@@ -101,11 +112,7 @@ def main():
     content = text_of(lines)
     if not lines or (not differing and before == content):
         module.exit_json(changed=False, missing=missing)
-    shown = ["".join("%s = %s\n" % (path, values[path]) for path in sorted(differing)) for values in (now, goal)]
-    diff = [
-        {"before": before or "", "after": content, "before_header": p["path"], "after_header": p["path"]},
-        {"before": shown[0], "after": shown[1]},
-    ]
+    diff = changes(p["path"], before, content, now, {path: goal[path] for path in differing})
     if module.check_mode:
         module.exit_json(changed=True, diff=diff, missing=missing)
     old = old or {"file": before, "lines": {}, "values": {}}

@@ -43,6 +43,17 @@ def set_unit(module, unit, enabled, active, was):
                 module.fail_json(msg="systemctl %s %s: %s" % (words[0] if wanted else words[1], unit, out))
 
 
+def changes(before, after):
+    """What is shown of {unit: (enabled, active)} before and after."""
+    lines = [
+        "".join(
+            "%s is%s enabled and%s active\n" % (unit, "" if e else " not", "" if a else " not") for unit, (e, a) in sorted(some.items())
+        )
+        for some in (before, after)
+    ]
+    return {"before": lines[0], "after": lines[1], "before_header": "units", "after_header": "units"}
+
+
 def main():
     """Do what the parameters say."""
     own = {
@@ -53,14 +64,17 @@ def main():
     p = module.params
     kept = fleet_saved.load(p["saved"])
     if p["state"] == "restored":
+        before, after = {}, {}
+        for unit, (enabled, active, given) in (kept or {"units": {}})["units"].items():
+            there, *now = told(unit)
+            if there:  # what somebody else has set since stays
+                before[unit], after[unit] = now, [enabled if now[0] == given else now[0], active if now[1] == given else now[1]]
         if not module.check_mode and kept:
             # What was stopped for another one begins again only after that one is gone.
-            for unit in sorted(kept["units"], key=lambda name: kept["units"][name][1]):
-                there, *now = told(unit)
-                if there:
-                    set_unit(module, unit, kept["units"][unit][0], kept["units"][unit][1], now)
+            for unit in sorted(after, key=lambda name: after[name][1]):
+                set_unit(module, unit, after[unit][0], after[unit][1], before[unit])
             fleet_saved.drop(p["saved"])
-        module.exit_json(changed=bool(kept))
+        module.exit_json(changed=bool(kept), diff=changes(before, after))
     wanted, running = {}, []
     for names in p["running"]:
         found = [unit for unit in names.split("|") if told(unit)[0]]
@@ -71,14 +85,12 @@ def main():
         there, *now = told(unit)
         if there and now != [unit in running] * 2:
             wanted[unit] = now
-    lines = [["%s is%s enabled and%s active\n" % (unit, "" if e else " not", "" if a else " not") for unit, (e, a) in some]
-             for some in (sorted(wanted.items()), [(unit, [unit in running] * 2) for unit in sorted(wanted)])]  # fmt: skip
-    diff = {"before": "".join(lines[0]), "after": "".join(lines[1]), "before_header": "units", "after_header": "units"}
+    diff = changes(wanted, {unit: [unit in running] * 2 for unit in wanted})
     if not wanted or module.check_mode:
         module.exit_json(changed=bool(wanted), diff=diff)
     kept = kept or {"units": {}}
     for unit, now in wanted.items():
-        kept["units"].setdefault(unit, now)
+        kept["units"][unit] = [*(kept["units"][unit][:2] if unit in kept["units"] else now), unit in running]
     fleet_saved.save(p["saved"], kept)
     for unit, now in wanted.items():  # what is stopped comes first: two may be in each other's way
         set_unit(module, unit, unit in running, unit in running, now)

@@ -60,13 +60,17 @@ def put(path, content, mode, uid=0, gid=0):
             os.unlink(path)
     else:
         handle, new = tempfile.mkstemp(prefix=os.path.basename(path) + ".fleet.", dir=folder)
-        with open(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as out:
-            os.fchmod(out.fileno(), mode)
-            os.fchown(out.fileno(), uid, gid)
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.rename(new, path)
+        try:
+            with open(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+                os.fchmod(out.fileno(), mode)
+                os.fchown(out.fileno(), uid, gid)
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            os.rename(new, path)
+        except OSError:
+            os.unlink(new)
+            raise
     if os.path.isdir(folder):
         handle = os.open(folder, os.O_RDONLY)
         os.fsync(handle)

@@ -8,12 +8,25 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fleet_audit.model import FleetAuditError
 from fleet_audit.remediation import Plan
 
 Kind = Literal["begun", "done", "rolled-back", "drained", "given-back"]
+
+
+def runs_needed(store: Path) -> set[str]:
+    """Runs of a store without which a plan could not be taken back: those of plans of which something is in force."""
+    found = set()
+    for path in (store / "remediation").glob("*/plan.json"):
+        try:
+            plan = Plan.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if {"begun", "done"} & set(PlanLog(plan, path.parent).states().values()):
+            found.add(plan.run)
+    return found
 
 
 @dataclass(frozen=True)
@@ -72,9 +85,14 @@ class PlanLog:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(entry, dict):
+            if isinstance(entry, dict) and self._sound(entry):
                 found.append(entry)
         return found
+
+    def _sound(self, entry: dict[str, Any]) -> bool:
+        kind, hosts, action = entry.get("kind"), entry.get("hosts"), entry.get("action", 0)
+        numbered = kind not in ("begun", "done", "rolled-back") or (isinstance(action, int) and 0 <= action < len(self.plan.actions))
+        return kind in get_args(Kind) and isinstance(hosts, list) and numbered and (kind != "drained" or isinstance(entry.get("by"), str))
 
     def states(self) -> dict[tuple[int, str], str]:
         """(action, host) -> planned, begun (applied again it is completed, or rolled back undone), done, or rolled-back."""

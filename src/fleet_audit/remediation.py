@@ -7,16 +7,17 @@ A plan holds ids and variables of checks and names of the inventory, never text 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fleet_audit import content, yamlfile
 from fleet_audit.findings import CheckView, Report
@@ -28,6 +29,8 @@ from fleet_audit.runs import Run
 DISRUPTIONS = ("none", "service-restart", "reboot", "drain")
 HOURS = 24
 """After so long a plan is stale."""
+_EVALUATED = re.compile(r"\{[{%#]|[\x00-\x1f\x7f\x85\u2028\u2029]")
+NOT_PLAIN = "holds what Ansible would evaluate, or a line break"
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -65,6 +68,29 @@ class Action(BaseModel):
     impacts: dict[str, str] = {}
     """Check -> what else its fix does to those who use the hosts."""
 
+    @field_validator("role")
+    @classmethod
+    def _known(cls, role: str) -> str:
+        if role not in roles():
+            raise ValueError(f"this version has no role {role!r}{did_you_mean(role, roles())}")
+        return role
+
+    @field_validator("variables")
+    @classmethod
+    def _texts(cls, variables: dict[str, Any]) -> dict[str, Any]:
+        for name, value in variables.items():
+            if not _plain(value):
+                raise ValueError(f"{name} {NOT_PLAIN}")
+        return variables
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if sorted(host for batch in self.batches for host in batch) != sorted(self.findings):
+            raise ValueError("batches and findings name different hosts")
+        if not {check for checks in self.findings.values() for check in checks} <= set(self.checks):
+            raise ValueError("findings name checks that are not among checks")
+        return self
+
 
 class NotFixed(BaseModel):
     """Failures that the plan leaves, and why."""
@@ -79,11 +105,11 @@ class Plan(BaseModel):
     """A plan as its file holds it."""
 
     model_config = _STRICT
-    plan: str
+    plan: str = Field(pattern="^[0-9a-f]{12}$")
     run: str
     run_sha256: str
-    made_at: datetime
-    stale_after: datetime
+    made_at: AwareDatetime
+    stale_after: AwareDatetime
     inventory: str
     policy_file: str | None
     profile: str
@@ -171,7 +197,10 @@ def make(
         for check in ids:
             variables |= (described[check]["remediation"] or {}).get("vars") or {}
         variables = {k: _resolved(v, views) for k, v in variables.items()} | {k: v for k, v in site.items() if k in role.variables}
-        disruption = max((described[c]["remediation"]["disruption"] for c in ids), key=DISRUPTIONS.index)
+        for key, value in variables.items():
+            if not _plain(value):
+                raise FleetAuditError(f"{', '.join(ids)}: the variable {key} {NOT_PLAIN}")
+        disruption = _disruption(ids, described)
         actions.append(
             Action(role=name, grade=role.file.grade, disruption=disruption, confirm=role.file.confirm, saves=role.file.saves, checks=ids,
                    variables=variables, batches=_batches(sorted(of_host), groups, batch),
@@ -196,6 +225,8 @@ def _site_variables(policy: Policy | None) -> dict[str, Any]:
     for name in given:
         if name not in known and policy:
             raise policy.error(("remediation", "vars", name), f"no role has a variable {name!r}{did_you_mean(name, known)}")
+        if not _plain(given[name]) and policy:
+            raise policy.error(("remediation", "vars", name), f"it {NOT_PLAIN}")
     return given
 
 
@@ -274,16 +305,38 @@ def load(path: Path) -> Plan:
 
 
 def check(plan: Plan, run: Run, now: datetime, *, experimental: bool = False) -> None:
-    """Raise `FleetAuditError` if a plan must not be carried out: another run, too old, or a role that has changed."""
+    """Raise `FleetAuditError` if a plan must not be carried out: another run, too old, edited, or a role that has changed."""
     if sha256(run) != plan.run_sha256:
         raise FleetAuditError(f"plan {plan.plan} is not of run {run.file.id} as it is in this store: plan again")
     if now > plan.stale_after:
         raise FleetAuditError(f"plan {plan.plan} is stale since {plan.stale_after:%Y-%m-%d %H:%M} UTC: audit and plan again")
+    if not plan.actions:
+        raise FleetAuditError(f"plan {plan.plan} has no action: there is nothing to carry out")
+    described = {c["id"]: c for c in run.document("checks.json")}
     for action in plan.actions:
-        role = roles().get(action.role)
-        if role is None or not set(action.checks) <= set(role.file.checks):
+        role = roles()[action.role]
+        if not set(action.checks) <= set(role.file.checks) & described.keys():
             raise FleetAuditError(f"plan {plan.plan}: this version has no role {action.role!r} for these checks: plan again")
         if role.file.grade == "dry" and not experimental:
             raise FleetAuditError(f"plan {plan.plan}: the role {role.name} was tried in check mode alone: --experimental")
         for name in action.variables.keys() - role.variables:
             raise FleetAuditError(f"plan {plan.plan}: the role {role.name} has no variable {name!r}{did_you_mean(name, role.variables)}")
+        told = (action.disruption, action.confirm)
+        if told != (true := (_disruption(action.checks, described), role.file.confirm)):
+            raise FleetAuditError(
+                f"plan {plan.plan}: {role.name} has disruption {true[0]} and confirm {true[1]}, whatever the plan says: plan again"
+            )
+
+
+def _disruption(checks: Sequence[str], described: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The highest of some checks."""
+    return max((described[c]["remediation"]["disruption"] for c in checks), key=DISRUPTIONS.index)
+
+
+def _plain(value: Any) -> bool:
+    """Whether a variable holds nothing that Ansible would evaluate, and no line break that would begin a line of its own in a file."""
+    if isinstance(value, str):
+        return not _EVALUATED.search(value)
+    if isinstance(value, dict):
+        return all(_plain(v) for pair in value.items() for v in pair)
+    return all(map(_plain, value)) if isinstance(value, list) else True

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 from fleet_audit import content
 from fleet_audit.model import FleetAuditError, Secret
 from fleet_audit.remediation import Action
+from fleet_audit.report.text import clean
 
 
 @dataclass
@@ -51,12 +53,14 @@ def play(
 
     Everything that Ansible did is kept below `folder`. Raises `FleetAuditError` if Ansible could not begin.
     """
-    done = Played()
+    done, ended = Played(), False
 
     def event(value: dict[str, Any]) -> bool:
+        nonlocal ended
         data = value.get("event_data") or {}
         host, result = data.get("host"), data.get("res") or {}
         kind = value.get("event")
+        ended = ended or kind == "playbook_on_stats"
         if host and kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             done.failed[host] = str(result.get("msg") or kind)[:500]
             if kind == "runner_on_unreachable":
@@ -84,7 +88,9 @@ def play(
     if not done.ok and not done.failed:
         raise FleetAuditError(f"Ansible did not begin: {said}")
     for host in hosts:
-        if host not in done.ok and host not in done.failed:
+        if host not in done.failed and not ended:
+            done.failed[host] = f"Ansible ended in the middle of it: {said}"
+        elif host not in done.ok and host not in done.failed:
             done.failed[host] = "Ansible said nothing of it"
     done.ok -= done.failed.keys()
     return done
@@ -111,7 +117,10 @@ def _run(
     book: str, hosts: Sequence[str], reach: Reach, folder: Path, variables: dict[str, Any], ident: str, event: Callable[[dict[str, Any]], bool],
     *, check: bool = False,
 ) -> str:  # fmt: skip
-    """Run a playbook in a process of its own; the last that it said, and where all of it is."""
+    """Run a playbook in a process of its own; the last that it said, and where all of it is.
+
+    Raises `KeyboardInterrupt` once Ansible has ended, if this program was asked to end meanwhile.
+    """
     if importlib.util.find_spec("ansible_runner") is None:
         raise FleetAuditError("remediation needs ansible-runner: install fleet-audit with the extra `remediate`")
     import ansible_runner  # type: ignore[import-untyped]  # it has no types
@@ -145,19 +154,30 @@ def _run(
     if reach.become_password is not None:  # in answer to Ansible's question alone: in no argument, file or variable
         words.append("--ask-become-pass")
         answers = {r"BECOME password.*:\s*?$": reach.become_password.reveal()}
+    interrupted = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         run = ansible_runner.run(
             private_data_dir=str(folder), playbook=str(books / book), inventory=[reach.inventory],  # as one text it would become a file
             limit=",".join(hosts), envvars=env, cmdline=" ".join(words), passwords=answers, quiet=True,
-            event_handler=event, ident=ident, suppress_env_files=True,
+            event_handler=event, ident=ident, suppress_env_files=True, cancel_callback=lambda: interrupted,
         )  # fmt: skip
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         given.unlink(missing_ok=True)
         for path in (folder / "artifacts").glob(f"{ident}/command"):
             _without_environment(path)
+    if interrupted:
+        raise KeyboardInterrupt
     out = Path(run.config.artifact_dir, "stdout")
     last = [line for line in (out.read_text("utf-8", "replace").splitlines() if out.exists() else []) if line.strip()]
-    return f"{last[-1] if last else run.status}; all it said is in {out}"
+    return f"{clean(last[-1], 300) if last else run.status}; all it said is in {out}"
 
 
 def _without_environment(path: Path) -> None:

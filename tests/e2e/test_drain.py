@@ -130,7 +130,7 @@ def test_a_job_ends_before_its_node_is_changed_and_the_node_is_given_back(cluste
     assert process.returncode == 0 and job.wait(10) == 0, out
     assert "waiting for node-1 (Slurm says allocated)" in out and "given back to scheduling: node-1" in out, out
     assert cluster.states() == {"node-1": "IDLE", "node-2": "IDLE"} and set(cluster.reasons().values()) == {""}
-    back = cluster.cli("remediate", "rollback", path, "-b", "--drain", "slurm")
+    back = cluster.cli("remediate", "rollback", path, "-b", "--yes", "--drain", "slurm")
     assert back.returncode == 0 and "taken out of scheduling: node-1, node-2" in back.stdout, back.stdout + back.stderr
     assert cluster.states() == {"node-1": "IDLE", "node-2": "IDLE"}
 
@@ -153,7 +153,7 @@ def test_a_job_that_does_not_end_keeps_its_node_and_one_that_others_drained_stay
     cluster.sh("ctl", "scancel -u root; scontrol update NodeName=node-2 State=RESUME")
     job.wait(60)
     cluster.until(lambda: cluster.states() == {"node-1": "IDLE", "node-2": "IDLE"})
-    assert cluster.cli("remediate", "rollback", path, "-b").returncode == 0
+    assert cluster.cli("remediate", "rollback", path, "-b", "--yes").returncode == 0
 
 
 @pytest.mark.thorough
@@ -172,7 +172,7 @@ def test_ended_in_the_middle_a_second_apply_gives_the_node_back(cluster: Cluster
     done = cluster.cli("remediate", "apply", path, "-b", "--yes", "--drain", "slurm")
     assert done.returncode == 0, done.stdout + done.stderr
     assert cluster.states() == {"node-1": "IDLE", "node-2": "IDLE"}
-    assert cluster.cli("remediate", "rollback", path, "-b").returncode == 0
+    assert cluster.cli("remediate", "rollback", path, "-b", "--yes").returncode == 0
 
 
 @pytest.mark.thorough
@@ -198,7 +198,7 @@ def test_kubernetes_is_cordoned_waited_for_and_uncordoned(cluster: Cluster) -> N
     after = json.loads(cluster.sh("ctl", "cat /srv/api.json"))
     assert [n["spec"].get("unschedulable") for n in after["nodes"]] == [False, False, None]
     assert [n["metadata"]["annotations"] for n in after["nodes"]] == [{}, {}, {}]
-    assert cluster.cli("remediate", "rollback", path, "-b").returncode == 0
+    assert cluster.cli("remediate", "rollback", path, "-b", "--yes").returncode == 0
 
 
 def test_a_policy_that_does_not_say_where_the_tool_runs_is_told_before_anything_is_done(cluster: Cluster) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -102,13 +103,18 @@ def test_from_findings_to_fixed_nodes_and_back(site: Groups) -> None:
     config = site.lab.exec("node-1", ["cat", "/etc/ssh/sshd_config.d/0-fleet-audit.conf"], timeout=20).stdout
     assert "X11Forwarding no\n" in config and "MaxAuthTries 4\n" in config and "Ciphers" not in config, "only what was planned"
 
-    back = site.cli("remediate", "rollback", path, "-b")
+    overwritten = site.cli("remediate", "plan", "-o", path)
+    assert overwritten.returncode == 2 and "which was begun; name another file" in overwritten.stderr
+    asked = site.cli("remediate", "rollback", plan["plan"], "-b", input="")
+    assert asked.returncode == 2 and "-net.ipv4.tcp_syncookies = 1" in asked.stdout and "-X11Forwarding no" in asked.stdout, asked.stderr
+    assert set(site.audit().values()) == {"pass"}, "unasked nothing is taken back"
+    back = site.cli("remediate", "rollback", plan["plan"], "-b", "--yes")
     assert back.returncode == 0, back.stderr
     assert "ssh_hardening: restored on 3 of 3 hosts" in back.stdout
     assert set(site.audit().values()) == {"fail"}, "the findings are back"
     twice = site.cli("remediate", "apply", path, "-b", "--yes")
     assert "canaries: node-1, node-3" in twice.stdout, "what was taken back is done again"
-    site.cli("remediate", "rollback", path, "-b", "--host", "node-1", "--host", "node-2", "--host", "node-3")
+    site.cli("remediate", "rollback", path, "-b", "--yes", "--host", "node-1", "--host", "node-2", "--host", "node-3")
     gone = site.lab.exec("node-1", ["ls", "/etc/ssh/sshd_config.d", "/etc/sysctl.d"], timeout=20).stdout
     assert "fleet-audit" not in gone
 
@@ -118,23 +124,28 @@ def test_an_apply_that_is_killed_is_completed_by_a_second_one_or_undone(site: Gr
     path = site.folder / "killed.yaml"
     assert site.cli("remediate", "plan", "--max-disruption", "none", "--limit", "node-1", "-o", path).returncode == 0
     progress = site.store / "remediation" / yaml.safe_load(path.read_text())["plan"] / "progress.jsonl"
-    for second, after in (("apply", "pass"), ("rollback", "fail")):
+    for second, after, how in (("apply", "pass", signal.SIGKILL), ("rollback", "fail", signal.SIGINT)):
         argv = [*MAIN, "remediate", "apply", str(path), "-b", "--yes", "--store", str(site.store)]
-        process = subprocess.Popen(site.lab.command(argv), env=cli_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            site.lab.command(argv), env=cli_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+        )  # fmt: skip
         before = progress.read_text().count("begun") if progress.exists() else 0
         while not progress.exists() or progress.read_text().count("begun") == before:
             assert process.poll() is None, "it ended before it began"
             time.sleep(0.05)
         time.sleep(random.random() * 1.5)  # Ansible and the audit after it take longer
-        process.kill()
-        process.wait()
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+        if how == signal.SIGINT:
+            assert process.returncode == 130 and "half changed: node-1" in said, said
         told = site.cli("remediate", "status", path, "--format", "json")
         assert told.returncode == 3 and {a["state"] for a in json.loads(told.stdout)["actions"]} == {"begun"}, told.stdout
-        done = site.cli("remediate", second, path, "-b", *(["--yes"] if second == "apply" else []))
+        done = site.cli("remediate", second, path, "-b", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
         outcomes = {o for (h, c), o in site.audit().items() if h == "node-1" and not c.startswith("ssh-")}
         assert outcomes == {after}
-        assert site.cli("remediate", "rollback", path, "-b").returncode == 0
+        assert site.cli("remediate", "rollback", path, "-b", "--yes").returncode == 0
 
 
 def test_a_host_that_cannot_be_reached_is_left_and_the_others_are_done(site: Groups) -> None:
@@ -150,7 +161,7 @@ def test_a_host_that_cannot_be_reached_is_left_and_the_others_are_done(site: Gro
         assert {a["host"]: a["state"] for a in told["actions"]} == {"node-1": "done", "node-3": "planned"}
     finally:
         site.lab.clear("node-3")
-    assert site.cli("remediate", "rollback", path, "-b").returncode == 0
+    assert site.cli("remediate", "rollback", path, "-b", "--yes").returncode == 0
 
 
 def lock_out(site: Groups, name: str, within: int) -> CompletedProcess[str]:
@@ -222,7 +233,7 @@ def test_a_password_to_become_root_is_asked_for_and_is_nowhere_kept(site: Groups
     folder = site.store / "remediation" / yaml.safe_load(path.read_text())["plan"]
     kept = [p for p in folder.rglob("*") if p.is_file() and ("_pass=" in (text := p.read_text("utf-8", "replace")) or '"ops"' in text)]
     assert not kept and not list(folder.rglob("passwords")), kept
-    assert site.cli("remediate", "rollback", path, "-b").returncode == 0, "the other tests find the host as it was"
+    assert site.cli("remediate", "rollback", path, "-b", "--yes").returncode == 0, "the other tests find the host as it was"
 
 
 def test_a_plan_that_is_old_altered_or_of_another_run_is_refused(site: Groups) -> None:
@@ -232,7 +243,13 @@ def test_a_plan_that_is_old_altered_or_of_another_run_is_refused(site: Groups) -
     plan = yaml.safe_load(path.read_text())
     for change, words in (
         ({"stale_after": "2020-01-01T00:00:00Z"}, "is stale since"), ({"run_sha256": "0" * 64}, "is not of run"), ({"actions": [{}]}, "actions.0"),
-        ({"surprise": 1}, "surprise"),
+        ({"surprise": 1}, "surprise"), ({"plan": "../../x"}, "plan"), ({"stale_after": "2030-01-01T00:00:00"}, "stale_after"),
+        ({"actions": []}, "no action"),
+        ({"actions": [{**plan["actions"][0], "confirm": False}]}, "whatever the plan says"),
+        ({"actions": [{**plan["actions"][0], "variables": {"ssh_x11_forwarding": "no\nPermitRootLogin yes"}}]}, "line break"),
+        ({"actions": [{**plan["actions"][0], "variables": {"ssh_x11_forwarding": "{{ lookup('pipe', 'id') }}"}}]}, "Ansible would evaluate"),
+        ({"actions": [{**plan["actions"][0], "role": "no_such"}]}, "this version has no role 'no_such'"),
+        ({"actions": [{**plan["actions"][0], "batches": [["node-1"]]}]}, "batches and findings name different hosts"),
     ):  # fmt: skip
         path.write_text(yaml.safe_dump({**plan, **change}))
         done = site.cli("remediate", "apply", path, "-b", "--yes", "--drain", "none")

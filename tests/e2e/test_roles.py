@@ -81,7 +81,7 @@ class Node(Site):
         again = self.cli("remediate", "apply", path, "-b", "--check", "--experimental")
         assert again.returncode == 0 and "---" not in again.stdout, again.stdout
         progress.write_text(done)
-        back = self.cli("remediate", "rollback", path, "-b", timeout=900)
+        back = self.cli("remediate", "rollback", path, "-b", "--yes", timeout=900)
         assert back.returncode == 0, back.stdout + back.stderr
         self.must("fail")
         # The names of files in roles/file_permissions.sh would make this, here or there.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,11 +22,12 @@ from fleet_audit import draining, policy, remediation, roleplay
 from fleet_audit.findings import Report
 from fleet_audit.model import FleetAuditError, Secret
 from fleet_audit.planlog import PlanLog
-from fleet_audit.report.text import clean
+from fleet_audit.report.text import clean, count
 from fleet_audit.runs import Store
 
 LOOK = "gpu-work-runs-in-jobs"
 """A check that leans on the table of GPU processes: it is run to look whether a node has GPU work."""
+PLAN_ID = re.compile(r"[0-9a-f]{12}")
 POLL_S = 10
 """Seconds between two looks at the scheduler."""
 
@@ -39,15 +41,20 @@ def say(line: str, *, err: bool = False) -> None:
 
 
 def open_log(plan_file: Path, store_folder: Path | None) -> tuple[PlanLog, Store]:
-    """The plan of a file with what was done of it, and the store that keeps both. Raises `FleetAuditError`."""
+    """The plan of a file, or of an id, with what was done of it, and the store that keeps both. Raises `FleetAuditError`."""
     from fleet_audit.cli import _pipeline
 
-    if not plan_file.is_file():
-        raise FleetAuditError(f"{plan_file}: no such plan")
-    plan = remediation.load(plan_file)
-    store = _pipeline.open_store(store_folder).writable()
+    store = _pipeline.open_store(store_folder)
     store.folder = store.folder.absolute()
-    folder = store.folder / "remediation" / plan.plan
+    plans = store.folder / "remediation"
+    kept = plans / plan_file.name / "plan.json"
+    if not plan_file.exists() and PLAN_ID.fullmatch(str(plan_file)) and kept.is_file():
+        plan_file = kept
+    if not plan_file.is_file():
+        raise FleetAuditError(f"{plan_file}: no such plan; a plan that was begun is known in its store by its id too")
+    plan = remediation.load(plan_file)
+    store.find(plan.run)  # or it is another store, in which nothing of the plan is known
+    folder = plans / plan.plan
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = PlanLog(plan, folder)
     log.check()
@@ -69,6 +76,8 @@ class Rollout:
     confirm_s: int
     lost: set[str] = field(default_factory=set)
     """Hosts that check mode could not reach: they are left."""
+    unfit: set[tuple[int, str]] = field(default_factory=set)
+    """(action, host) of what check mode could not carry out: it is left."""
 
     @classmethod
     def begin(cls, plan_file: Path, given: dict[str, Any], *, drain: str | None, deadline_s: float, confirm_s: int) -> Rollout:
@@ -94,6 +103,9 @@ class Rollout:
             raise FleetAuditError(
                 "this plan, or another one of this store, is being carried out or taken back by another program"
             ) from None
+        for old in log.folder.glob("variables-*.json"):  # of a program that was killed
+            old.unlink()
+        store.writable()
         more = {**({"ansible_user": given["user"]} if given["user"] else {}),
                 **({"ansible_ssh_private_key_file": str(Path(given["private_key"]).absolute())} if given["private_key"] else {})}  # fmt: skip
         reach = roleplay.Reach(log.plan.inventory, given["become"], password, more)
@@ -109,27 +121,39 @@ class Rollout:
 
     # --- Forward ---------------------------------------------------------------------------------
 
-    def show(self, pending: Sequence[tuple[int, remediation.Action]]) -> None:
-        """Check mode of all that is to be done, with its differences. Raises `FleetAuditError` if a host cannot be changed so."""
-        done = self.log.done()
+    def show(self, pending: Sequence[tuple[int, remediation.Action]]) -> bool:
+        """Check mode of all that is to be done, with its differences; whether anything of it can be done.
+
+        A host that cannot be reached is left, and a role is left on a host where it cannot be carried out.
+        """
+        done, able = self.log.done(), False
         for index, action in pending:
             hosts = [h for batch in action.batches for h in batch if (index, h) not in done]
-            say(f"{action.role} on {len(hosts)} hosts, in check mode")
-            played = self._play(action, hosts, "present", check=True)
-            for host in sorted(played.diffs):
-                lines = [clean(line, 300) for line in played.diffs[host].splitlines()]  # what a node's file holds is a node's text
-                say("\n".join([f"--- {clean(host)}", *lines]))
+            played = self._tried(action, hosts, "present")
             for host, why in sorted(played.failed.items()):
-                say(f"{clean(host)}: {'left, it cannot be reached: ' if host in played.lost else ''}{clean(why, 500)}", err=True)
+                lost = host in played.lost
+                say(
+                    f"{clean(host)}: {'left, it cannot be reached' if lost else f'{action.role} is left there'}: {clean(why, 500)}",
+                    err=True,
+                )
             self.lost |= played.lost
-            if failed := played.failed.keys() - played.lost:
-                names = ", ".join(sorted(failed)[:5])
-                raise FleetAuditError(f"{action.role} cannot be carried out on {names}: nothing was changed")
+            self.unfit |= {(index, host) for host in played.failed.keys() - played.lost}
+            able = able or bool(set(hosts) - played.failed.keys())
+        return able
+
+    def _tried(self, action: remediation.Action, hosts: Sequence[str], state: str) -> roleplay.Played:
+        """Check mode of one role, its differences shown."""
+        say(f"{action.role} on {count(len(hosts), 'host')}, in check mode{'' if state == 'present' else ': what is restored'}")
+        played = self._play(action, hosts, state, check=True)
+        for host in sorted(played.diffs):
+            lines = [clean(line, 300) for line in played.diffs[host].splitlines()]  # what a node's file holds is a node's text
+            say("\n".join([f"--- {clean(host)}", *lines]))
+        return played
 
     def out(self, pending: Sequence[tuple[int, remediation.Action]], before: Report) -> int:
         """Carry it out, batch by batch; the exit status."""
         self.log.keep()
-        left: list[str] = sorted(self.lost)
+        left: list[str] = [*sorted(self.lost), *(f"{self.plan.actions[i].role} on {host}" for i, host in sorted(self.unfit))]
         done = self.log.done()
         for index, action in pending:
             if action.disruption != "none" and self.drain is None:
@@ -138,7 +162,7 @@ class Rollout:
                            "--drain none says that nothing is scheduled there", err=True)  # fmt: skip
                 continue
             for number, batch in enumerate(action.batches):
-                hosts = [h for h in batch if (index, h) not in done and h not in self.lost]
+                hosts = [h for h in batch if (index, h) not in done | self.unfit and h not in self.lost]
                 try:
                     if action.disruption != "none" and hosts:
                         hosts, busy = self.free(hosts)
@@ -148,6 +172,9 @@ class Rollout:
                         self.give_back(hosts)
                 except FleetAuditError as error:  # hosts may be changed or drained: exit status 2 would say that nothing is
                     problem = str(error)
+                except KeyboardInterrupt:
+                    self._say_interrupted()
+                    raise
                 if problem:
                     say(f"stopped: {clean(problem, 1000)}; `fleet-audit remediate rollback {self.file}` takes it back", err=True)
                     self._say_held()
@@ -155,6 +182,12 @@ class Rollout:
         say(f"done, but for {', '.join(map(clean, left[:8]))}" if left else "done: what was planned is shown to pass")
         self._say_held()
         return 3 if left else 0
+
+    def _say_interrupted(self) -> None:
+        say("interrupted: apply it again to complete it, or roll it back", err=True)
+        if begun := self.log.begun():
+            say(f"half changed: {', '.join(map(clean, sorted(begun)))}", err=True)
+        self._say_held()
 
     def _say_held(self) -> None:
         if held := self.log.held():
@@ -167,7 +200,8 @@ class Rollout:
         self.log.note("begun", hosts, action=index)
         played = self._play(action, hosts, "present")
         if played.failed:
-            return "; ".join(f"{h}: {clean(w, 300)}" for h, w in sorted(played.failed.items())[:5])
+            alone = "; what was changed on the others comes back by itself, unless it is applied again in time" if action.confirm else ""
+            return "; ".join(f"{h}: {clean(w, 300)}" for h, w in sorted(played.failed.items())[:5]) + alone
         if action.confirm:
             confirmed = self._play(action, hosts, "confirmed")
             if confirmed.failed:
@@ -195,22 +229,31 @@ class Rollout:
 
     # --- Back ------------------------------------------------------------------------------------
 
+    def touched(self, only: Sequence[str]) -> list[tuple[int, remediation.Action, list[str]]]:
+        """What is to be taken back: (index, action, hosts), the last first. Raises `FleetAuditError` for a host that was not touched."""
+        touched = {pair for pair, state in self.log.states().items() if state != "planned"}
+        if unknown := set(only) - {h for _, h in touched}:
+            raise FleetAuditError(f"--host: plan {self.plan.plan} has not touched {sorted(unknown)[0]!r}")
+        found = [(i, a, sorted(h for n, h in touched if n == i and (not only or h in only))) for i, a in enumerate(self.plan.actions)]
+        return [entry for entry in reversed(found) if entry[2]]
+
+    def show_back(self, only: Sequence[str]) -> None:
+        """Check mode of the way back."""
+        for _, action, hosts in self.touched(only):
+            for host, why in sorted(self._tried(action, hosts, "restored").failed.items()):
+                say(f"{clean(host)}: {clean(why, 500)}", err=True)
+
     def back(self, only: Sequence[str]) -> int:
         """Restore what was saved, the last action first; the exit status."""
-        touched = {pair for pair, state in self.log.states().items() if state != "planned"}
-        unknown = set(only) - {h for _, h in touched}
-        if unknown:
-            raise FleetAuditError(f"--host: plan {self.plan.plan} has not touched {sorted(unknown)[0]!r}")
         failed: dict[str, str] = {}
-        for index in reversed(range(len(self.plan.actions))):
-            action = self.plan.actions[index]
-            hosts = sorted(h for i, h in touched if i == index and (not only or h in only))
+        for index, action, hosts in self.touched(only):
             try:
-                failed |= self._take_back(index, action, hosts) if hosts else {}
+                failed |= self._take_back(index, action, hosts)
             except FleetAuditError as error:
                 failed |= dict.fromkeys(hosts, str(error))
-        if not touched:
-            say("the plan has changed nothing")
+            except KeyboardInterrupt:
+                self._say_interrupted()
+                raise
         self.give_back([h for h in self.log.held() if (not only or h in only) and h not in failed])
         for host, why in sorted(failed.items()):
             say(f"{clean(host)}: {clean(why, 300)}", err=True)
@@ -221,7 +264,7 @@ class Rollout:
         failed = {}
         if action.disruption != "none":
             hosts, busy = self.free(hosts)
-            failed = dict.fromkeys(busy, f"{action.role} was not taken back: it has work")
+            failed = dict.fromkeys(busy, f"{action.role} was not taken back")
         if not hosts:
             return failed
         played = self._play(action, hosts, "restored")
@@ -322,7 +365,7 @@ class Rollout:
         from fleet_audit.tables import Facts
 
         report = self._audit(hosts, [LOOK])
-        facts = Facts.load({"gpu_processes": tables()["gpu_processes"]}, self.store.find(report["run"]["id"]).facts())
+        facts = Facts.load({"gpu_processes": tables()["gpu_processes"]}, Store(self.audits).find(report["run"]["id"]).facts())
         try:
             rows = facts.connection.execute("SELECT host, count(*) FROM gpu_processes GROUP BY host").fetchall()
             states = {h: s.get("gpu_processes", ("none", "not read")) for h, s in facts.coverage().items()}
@@ -350,12 +393,20 @@ class Rollout:
                 found.setdefault(name, set()).add(check["id"])
         return found
 
+    @property
+    def audits(self) -> Path:
+        """The store of the audits between: runs of some hosts and checks, which are no part of the fleet's history."""
+        return self.log.folder / "audits"
+
     def _audit(self, hosts: Sequence[str], checks: Sequence[str]) -> Any:
         """Audit some hosts again, as a run of its own. Raises `FleetAuditError` if that could not be done."""
         out = self.log.folder / "audit.json"
         out.unlink(missing_ok=True)
+        self.audits.mkdir(mode=0o700, exist_ok=True)
+        if not (self.audits / "advisories").is_symlink():
+            (self.audits / "advisories").symlink_to(self.store.folder / "advisories")
         argv = [sys.executable, "-m", "fleet_audit", "run", self.plan.inventory, "-l", ",".join(hosts), "-f", "json", "-o", str(out), "-q",
-                "--store", str(self.store.folder), "--profile", self.plan.profile]  # fmt: skip
+                "--store", str(self.audits), "--profile", self.plan.profile]  # fmt: skip
         for check in checks:
             argv += ["--check", check]
         argv += ["-b"] if self.given["become"] else []

@@ -22,9 +22,9 @@ def command(keep_daily: int, keep_weekly: int, keep_monthly: int, store_folder: 
     """Remove runs, keeping the newest of each day, week and month for so long, and the evidence that only they need.
 
     Evidence that was decided several times counts once. The newest run, the newest evaluated one and that of the newest
-    evidence always stay, as do runs in progress and broken ones.
+    evidence always stay, as do runs in progress, broken ones, and those of plans of which something is in force.
     """
-    from fleet_audit import history
+    from fleet_audit import history, planlog
     from fleet_audit.cli import _pipeline
     from fleet_audit.model import FleetAuditError
     from fleet_audit.report.text import count
@@ -41,6 +41,7 @@ def command(keep_daily: int, keep_weekly: int, keep_monthly: int, store_folder: 
             continue
         if file.stage == "evaluated":
             evaluated[name] = file.evidence_of
+    kept |= planlog.runs_needed(store.folder)
     kept |= history.keepers(evaluated, keep_daily, keep_weekly, keep_monthly)
     doomed = [name for name in runs if name not in kept]
     if dry_run:

@@ -75,6 +75,7 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], limit: 
     if output is None:
         click.echo(text, nl=False)
     else:
+        _not_begun(output, run.store.folder)
         try:
             _reports.put(output, text.encode())  # for its owner alone: variables of the site may be secrets
         except OSError as error:
@@ -85,6 +86,18 @@ def plan_(run_name: str, inventory: str | None, checks: tuple[str, ...], limit: 
     left = sum(n.hosts for n in made.not_fixed)
     click.echo(f"{count(left, 'failure')} left: the plan says why" if left else "nothing is left out", err=True)
     return 0 if made.actions else 3
+
+
+def _not_begun(output: Path, store: Path) -> None:
+    """Raises `FleetAuditError` if a file is a plan of which something was done: only by it that can be taken back by name."""
+    from fleet_audit import remediation
+
+    try:
+        old = remediation.load(output).plan
+    except FleetAuditError:
+        return
+    if (store / "remediation" / old / "plan.json").exists():
+        raise FleetAuditError(f"--output {output}: it holds the plan {old}, which was begun; name another file")
 
 
 def _limited(pattern: str, report: Report) -> set[str]:
@@ -156,28 +169,34 @@ def apply(
     if not pending:
         if not dry:
             roll.give_back(roll.log.held())  # an apply that ended between the last audit and this
-        click.echo("all of the plan is done already")
+        click.echo("all of the plan is done already, and was shown to pass then; whether it still does, an audit says")
         return 0
-    roll.show(pending)
-    if dry:
-        return 3 if roll.lost else 0
+    able = roll.show(pending)
+    if dry or not able:
+        return 3 if roll.lost or roll.unfit else 0
     if not yes:
-        if not sys.stdin.isatty():
-            raise FleetAuditError("nothing was changed: --yes says that the plan and its changes were seen")
-        if not click.confirm("Change the hosts so?", err=True):
-            click.echo("nothing was changed", err=True)
-            return 2
+        _agreed("Change the hosts so?")
     return roll.out(pending, load(run))
+
+
+def _agreed(question: str) -> None:
+    """Ask on the terminal. Raises `FleetAuditError` without one, or if the answer is no."""
+    if not sys.stdin.isatty():
+        raise FleetAuditError("nothing was changed: --yes says that the plan and its changes were seen")
+    if not click.confirm(question, err=True):
+        raise FleetAuditError("nothing was changed")
 
 
 @command.command()
 @click.argument("plan_file", type=click.Path(path_type=Path), metavar="PLAN")
 @click.option("--host", "only", multiple=True, metavar="HOST", help="Only this host; may be repeated.")
+@click.option("--check", "dry", is_flag=True, help="Show what would be restored, and end.")
+@click.option("--yes", is_flag=True, help="Do not show it first, and do not ask.")
 @_drain
 @_deadline
 @_reach
-def rollback(plan_file: Path, only: tuple[str, ...], drain: str | None, drain_deadline: int, **given: Any) -> int:
-    """Restore what PLAN saved before it changed it, the last action first, and audit the hosts.
+def rollback(plan_file: Path, only: tuple[str, ...], drain: str | None, drain_deadline: int, *, dry: bool, yes: bool, **given: Any) -> int:
+    """Restore what PLAN (its file, or its id) saved before it changed it, the last action first, and audit the hosts.
 
     What disturbs is taken back as it was done: nodes are taken out of the scheduler that they were taken out of then; of nodes that
     have GPU work it is left, and said by name.
@@ -186,7 +205,15 @@ def rollback(plan_file: Path, only: tuple[str, ...], drain: str | None, drain_de
 
     roll = Rollout.begin(plan_file, given, drain=drain, deadline_s=60 * drain_deadline, confirm_s=0)
     roll.drain = drain or roll.log.drained_by() or "none"
-    return roll.back(only)
+    if not roll.touched(only):
+        click.echo("the plan has changed nothing")
+        roll.give_back(roll.log.held())
+        return 0
+    if dry or not yes:
+        roll.show_back(only)
+    if not dry and not yes:
+        _agreed("Restore the hosts so?")
+    return 0 if dry else roll.back(only)
 
 
 @command.command()
