@@ -9,6 +9,8 @@ options:
   release: {description: Whether packages that are held are released, type: bool, default: false}
   held: {description: Beginnings of names that stay held, type: list, elements: str, default: []}
   absent: {description: Packages that shall not be there, type: list, elements: str, default: []}
+  installed: {description: Packages that shall be there in the version of their repository, type: list, elements: str, default: []}
+  replaces: {description: Beginnings of names of packages that may go for those, type: list, elements: str, default: []}
   updated: {description: Packages brought to the version of their repository if they are there, type: list, elements: str, default: []}
   state: {description: What to do, type: str, choices: [present, restored], default: present}
   saved: {description: Folder in which the state before is kept, type: path, required: true}
@@ -50,9 +52,14 @@ def candidates(module, names):
     return {name: version for name, version in found.items() if version != "(none)"}
 
 
-def removed(module, words):
-    """What apt would take away."""
-    return [line.split()[1] for line in lines(module, ["apt-get", "--simulate", "--quiet", *words]) if line.startswith("Remv ")]
+def planned(module, words):
+    """{package: (version now, version then), None without one} of all that apt would change."""
+    found = {}
+    for line in lines(module, ["apt-get", "--simulate", "--quiet", *words]):
+        step = re.match(r"(?:Inst|Remv) (\S+)(?: \[([^\]]+)\])?(?: \((\S+))?", line)
+        if step and NAME.match(step.group(1)):
+            found[step.group(1)] = (step.group(2), step.group(3) if line.startswith("Inst ") else None)
+    return found
 
 
 def changes(before, after):
@@ -66,6 +73,8 @@ def main():
         "release": {"type": "bool", "default": False},
         "held": {"type": "list", "elements": "str", "default": []},
         "absent": {"type": "list", "elements": "str", "default": []},
+        "installed": {"type": "list", "elements": "str", "default": []},
+        "replaces": {"type": "list", "elements": "str", "default": []},
         "updated": {"type": "list", "elements": "str", "default": []},
     }
     module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
@@ -79,50 +88,57 @@ def main():
     here = versions()
     if p["state"] == "restored":
         # What somebody else has installed since stays.
-        back = {name: was for name, (was, given) in (kept or {"versions": {}})["versions"].items() if here.get(name) == given != was}
+        versions_kept = (kept or {"versions": {}})["versions"]
+        back = {name: was for name, (was, given) in versions_kept.items() if here.get(name) == given != was}
         hold = kept["held"] if kept else []
         if kept and not module.check_mode:
             if back:
-                words = ["%s=%s" % (name, back[name]) for name in sorted(back)]
-                lines(module, [*APT, "install", "--allow-downgrades", "--no-install-recommends", "--", *words])
+                words = [name + ("=" + back[name] if back[name] else "-") for name in sorted(back)]
+                lines(
+                    module, [*APT, "install", "--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "--", *words]
+                )
             if hold:
                 lines(module, ["apt-mark", "hold", "--", *hold])
             fleet_saved.drop(p["saved"])
         before = ["%s %s\n" % (name, here[name]) for name in sorted(back) if name in here]
-        after = ["%s is held\n" % name for name in hold] + ["%s %s\n" % (name, back[name]) for name in sorted(back)]
+        after = ["%s is held\n" % name for name in hold] + ["%s %s\n" % (name, back[name]) for name in sorted(back) if back[name]]
         module.exit_json(changed=bool(kept), diff=changes(before, after))
-    wrong = [name for name in [*p["absent"], *p["updated"]] if not NAME.match(name)]
+    wrong = [name for name in [*p["absent"], *p["installed"], *p["updated"]] if not NAME.match(name)]
     if wrong:
         module.fail_json(msg="%r is no name of a package" % wrong[0])
-    held = [name for name in lines(module, ["apt-mark", "showhold"]) if NAME.match(name)] if p["release"] else []
-    held = [name for name in held if not name.startswith(tuple(p["held"]))]
+    all_held = [name for name in lines(module, ["apt-mark", "showhold"]) if NAME.match(name)]
+    released = [name for name in all_held if p["release"] and not name.startswith(tuple(p["held"]))]
     absent = [name for name in p["absent"] if name in here]
-    there = candidates(module, [name for name in p["updated"] if name in here])
-    updated = {name: there[name] for name in p["updated"] if name in here and there.get(name, here[name]) != here[name]}
-    also = removed(module, ["remove", "--", *absent]) if absent else []
-    wanted = ["%s=%s" % (name, there[name]) for name in sorted(updated)]
-    also += removed(module, ["install", "--allow-change-held-packages", "--no-install-recommends", "--", *wanted]) if wanted else []
-    if set(also) - set(absent):
-        module.fail_json(msg="apt would also take %s away; nothing was changed" % ", ".join(sorted(set(also) - set(absent))))
-    before = ["%s is held\n" % name for name in held] + ["%s %s\n" % (name, here[name]) for name in sorted({*absent, *updated})]
-    after = ["%s %s\n" % (name, there[name]) for name in sorted(updated)]
+    there = candidates(module, [*p["installed"], *(name for name in p["updated"] if name in here)])
+    unknown = [name for name in p["installed"] if name not in there]
+    if unknown:
+        module.fail_json(msg="no repository of this node has %s; nothing was changed" % ", ".join(unknown))
+    wanted = ["%s=%s" % (name, there[name]) for name in sorted(there) if here.get(name) != there[name]]
+    holds = (
+        ["--ignore-hold", "--allow-change-held-packages"] if p["installed"] else ["--allow-change-held-packages"] if p["release"] else []
+    )
+    install = ["install", "--no-install-recommends", *holds, "--", *wanted]
+    steps = planned(module, ["remove", "--", *absent]) if absent else {}
+    steps.update(planned(module, install) if wanted else {})
+    also = [name for name in sorted(steps) if steps[name][1] is None and name not in absent and not name.startswith(tuple(p["replaces"]))]
+    if also:
+        module.fail_json(msg="apt would also take %s away; nothing was changed" % ", ".join(also))
+    before = ["%s is held\n" % name for name in released] + ["%s %s\n" % (name, steps[name][0]) for name in sorted(steps) if steps[name][0]]
+    after = ["%s %s\n" % (name, steps[name][1]) for name in sorted(steps) if steps[name][1]]
     diff = changes(before, after)
     if not (before or after) or module.check_mode:
         module.exit_json(changed=bool(before or after), diff=diff)
     kept = kept or {"versions": {}, "held": []}
-    for name in [*absent, *updated]:
-        kept["versions"][name] = (
-            kept["versions"][name][0] if name in kept["versions"] else here[name],
-            there.get(name) if name in updated else None,
-        )
-    kept["held"] += [name for name in held if name not in kept["held"]]
+    for name, (now, then) in steps.items():
+        kept["versions"][name] = (kept["versions"][name][0] if name in kept["versions"] else now, then)
+    kept["held"] += [name for name in all_held if (name in released or name in steps) and name not in kept["held"]]
     fleet_saved.save(p["saved"], kept)
-    if held:
-        lines(module, ["apt-mark", "unhold", "--", *held])
+    if released:
+        lines(module, ["apt-mark", "unhold", "--", *released])
     if absent:
         lines(module, [*APT, "remove", "--", *absent])
     if wanted:
-        lines(module, [*APT, "install", "--no-install-recommends", "--", *wanted])
+        lines(module, [*APT, *install])
     module.exit_json(changed=True, diff=diff)
 
 

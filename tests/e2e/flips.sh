@@ -28,6 +28,27 @@ put() {
     printf '%s\n' "${@:2}" > "$1"
 }
 
+# repository PACKAGE:VERSION[:FIELD]...: apt knows these packages, made here, and no others.
+repository() {
+    rm -rf /srv/repository
+    mkdir -p /srv/repository
+    : > /srv/repository/Packages
+    for package in "$@"; do
+        IFS=: read -r name version field <<< "$package"
+        folder=$(mktemp -d)
+        put "$folder/DEBIAN/control" "Package: $name" "Version: $version" 'Architecture: all' 'Maintainer: nobody <root@localhost>' \
+            ${field:+"$field"} 'Description: nothing'
+        put "$folder/usr/share/$name/version" "$version"
+        file=/srv/repository/${name}_${version}_all.deb
+        dpkg-deb --build -Znone "$folder" "$file" >/dev/null
+        { dpkg-deb -f "$file"; echo "Filename: ./${file##*/}"; echo "Size: $(stat -c %s "$file")"; echo "SHA256: $(sha256sum "$file" | cut -d' ' -f1)"
+          echo; } >> /srv/repository/Packages
+    done
+    rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
+    echo 'deb [trusted=yes] file:/srv/repository ./' > /etc/apt/sources.list
+    apt-get -q update >/dev/null 2>&1
+}
+
 # edit FILE CODE: change a JSON document `d`.
 edit() {
     python3 -c 'import json, os, sys

@@ -202,6 +202,8 @@ class Rollout:
         if played.failed:
             alone = "; what was changed on the others comes back by itself, unless it is applied again in time" if action.confirm else ""
             return "; ".join(f"{h}: {clean(w, 300)}" for h, w in sorted(played.failed.items())[:5]) + alone
+        for host in hosts:
+            say(f"  {clean(host)}: {'changed' if host in played.changed else 'as it was'}")
         if action.confirm:
             confirmed = self._play(action, hosts, "confirmed")
             if confirmed.failed:
@@ -224,7 +226,7 @@ class Rollout:
         for check, host in worse:  # not by what the role changes, as far as it says
             say(f"  {check} on {clean(host)} fails now, and passed before: {clean(now[check, host][1], 200)}", err=True)
         self.log.note("done", hosts, action=index, run=report["run"]["id"])
-        say(f"  {len(hosts)} changed and audited: run {report['run']['id']}")
+        say(f"  audited: run {report['run']['id']}")
         return ""
 
     # --- Back ------------------------------------------------------------------------------------

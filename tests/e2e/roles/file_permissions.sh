@@ -1,8 +1,7 @@
-# checks: home-folders-private kerberos-keytab-private local-programs-protected scheduled-jobs-protected ssh-configuration-protected ssh-host-keys-private sudoers-files-protected
+# checks: kerberos-keytab-private local-programs-protected scheduled-jobs-protected ssh-configuration-protected ssh-host-keys-private sudoers-files-protected
 # SPDX-License-Identifier: Apache-2.0
 # Brings a booted host of the lab into the state that the role mends.
 set -eu
-chmod 755 /home/plain
 echo x > /etc/krb5.keytab
 chmod 644 /etc/krb5.keytab
 printf '#!/bin/sh\n' > /usr/local/bin/tool
