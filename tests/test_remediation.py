@@ -153,6 +153,7 @@ def test_a_role_covers_what_it_says(name: str) -> None:
         assert set(file.remediation.vars) <= role.variables, id_
         assert library().checks[CheckId(id_)].tables & set(role.file.tables), id_
     assert set(role.file.tables) <= set(tables())
+    assert {library().checks[CheckId(c)].file.scope for c in role.file.checks} == {"host"}, "a batch is audited by itself"
     assert (role.path / "tasks/main.yml").is_file() and spec["fleet_audit_state"]["choices"] == ["present", "confirmed", "restored"]
     if name == "sysctl":
         variables = yaml.safe_load((role.path / "vars/main.yml").read_text())

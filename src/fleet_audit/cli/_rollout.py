@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from fleet_audit import draining, policy, remediation, roleplay
+from fleet_audit import draining, policy, remediation, roleplay, sitetests
 from fleet_audit.findings import Report
 from fleet_audit.model import FleetAuditError, Secret
 from fleet_audit.planlog import PlanLog
@@ -211,7 +211,7 @@ class Rollout:
                 return f"no new connection to {lost} could confirm it; the nodes put the state before back by themselves"
         tables = set(remediation.roles()[action.role].file.tables)
         touched = {str(c.id) for c in before.checks if set(c.tables) & tables} | set(action.checks)
-        report = self._audit(hosts, sorted({str(c.id) for c in before.checks} | set(action.checks)))
+        report = self._audit(hosts, sorted(self._auditable | set(action.checks)))
         was = {(r.check, r.host): str(r.outcome) for r in before.results}
         now = {(r["check"], r["host"]): (r["outcome"], r["reason"]) for r in report["results"]}
         for host in hosts:
@@ -232,10 +232,10 @@ class Rollout:
     # --- Back ------------------------------------------------------------------------------------
 
     def touched(self, only: Sequence[str]) -> list[tuple[int, remediation.Action, list[str]]]:
-        """What is to be taken back: (index, action, hosts), the last first. Raises `FleetAuditError` for a host that was not touched."""
-        touched = {pair for pair, state in self.log.states().items() if state != "planned"}
+        """What is to be taken back: (index, action, hosts), the last first. Raises `FleetAuditError` for a host without."""
+        touched = {pair for pair, state in self.log.states().items() if state in ("begun", "done")}
         if unknown := set(only) - {h for _, h in touched}:
-            raise FleetAuditError(f"--host: plan {self.plan.plan} has not touched {sorted(unknown)[0]!r}")
+            raise FleetAuditError(f"--host: plan {self.plan.plan} has nothing in force on {sorted(unknown)[0]!r}")
         found = [(i, a, sorted(h for n, h in touched if n == i and (not only or h in only))) for i, a in enumerate(self.plan.actions)]
         return [entry for entry in reversed(found) if entry[2]]
 
@@ -279,7 +279,7 @@ class Rollout:
                 if host not in played.changed and all(holds.get((check, host)) for check in action.findings[host]):
                     failed[host] = f"{action.role} was not taken back: nothing was saved there, and its findings still pass"
             fails = sum(r["outcome"] == "fail" for r in report["results"])
-            say(f"{action.role}: restored on {len(played.changed)} of {len(hosts)} hosts")
+            say(f"{action.role}: restored on {len(played.changed)} of {count(len(hosts), 'host')}")
             say(f"  audited: run {report['run']['id']}, {fails} findings of the plan are back")
         self.log.note("rolled-back", [h for h in answered if h not in failed], action=index)
         return failed
@@ -385,6 +385,12 @@ class Rollout:
         extra = {"fleet_audit_confirm_s": self.confirm_s}
         return roleplay.play(action, hosts, self.reach, self.log.folder, state=state, check=check, plan=self.plan.plan, extra=extra,
                              belongs=self._belongs, told=lambda line: say(f"  {line}", err=True))  # fmt: skip
+
+    @cached_property
+    def _auditable(self) -> set[str]:
+        """Checks of the run that some of its hosts can be audited by: none that compares all hosts, and no test of the site's own."""
+        checks = self.store.find(self.plan.run).document("checks.json")
+        return {check["id"] for check in checks if check["scope"] == "host" and check["area"] != sitetests.AREA}
 
     @cached_property
     def _belongs(self) -> dict[str, set[str]]:

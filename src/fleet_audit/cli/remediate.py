@@ -206,7 +206,7 @@ def rollback(plan_file: Path, only: tuple[str, ...], drain: str | None, drain_de
     roll = Rollout.begin(plan_file, given, drain=drain, deadline_s=60 * drain_deadline, confirm_s=0)
     roll.drain = drain or roll.log.drained_by() or "none"
     if not roll.touched(only):
-        click.echo("the plan has changed nothing")
+        click.echo("nothing of the plan is in force")
         roll.give_back(roll.log.held())
         return 0
     if dry or not yes:
