@@ -7,7 +7,9 @@ module: fleet_modes
 short_description: Take rights away from files with a way back
 options:
   rules:
-    description: For C(paths) (patterns) or, with C(homes), homes below /home, the permission bits to C(clear), and whether root must own them
+    description: >
+      For C(paths) (patterns), or with C(homes) homes below /home, or files of NVIDIA's C(capabilities) (patterns) as the driver tells them
+      C(below) a folder: the permission bits to C(clear), and whether root must own them
     type: list
     elements: dict
     default: []
@@ -18,6 +20,7 @@ options:
 import glob
 import os
 import pwd
+import re
 import stat
 
 from ansible.module_utils import fleet_saved
@@ -32,17 +35,33 @@ def homes():
     return sorted(path for path in found if os.path.isdir(path) and not os.path.islink(path))
 
 
+def capability_files(below, names):
+    """The device files of capabilities of NVIDIA's driver, which tells their minor numbers."""
+    told = [fleet_saved.read(path) or "" for name in names for path in sorted(glob.glob(os.path.join(below, name)))]
+    minors = [found.group(1) for found in (re.search(r"^DeviceFileMinor:\s*(\d+)$", text, re.MULTILINE) for text in told) if found]
+    return ["/dev/nvidia-caps/nvidia-cap" + minor for minor in minors]
+
+
+def paths_of(rule):
+    """What a rule is about."""
+    if rule.get("homes"):
+        return homes()
+    if rule.get("capabilities"):
+        return capability_files(rule["below"], rule["capabilities"])
+    return [path for pattern in rule.get("paths", []) for path in sorted(glob.glob(pattern))]
+
+
 def differing(rules):
     """({path: (rights, rights then)} of what has more rights than a rule allows, what root should own and does not)."""
     found, foreign = {}, []
     for rule in rules:
         clear = int(str(rule.get("clear", "0")), 8)
-        for path in homes() if rule.get("homes") else [p for pattern in rule.get("paths", []) for p in sorted(glob.glob(pattern))]:
+        for path in paths_of(rule):
             try:
                 now = os.lstat(path)
             except OSError:
                 continue
-            if not (stat.S_ISREG(now.st_mode) or stat.S_ISDIR(now.st_mode)):
+            if not (stat.S_ISREG(now.st_mode) or stat.S_ISDIR(now.st_mode) or stat.S_ISCHR(now.st_mode)):
                 continue
             mode = stat.S_IMODE(now.st_mode)
             wanted = (found[path][1] if path in found else mode) & ~clear
@@ -55,9 +74,9 @@ def differing(rules):
 
 def give(path, mode):
     """Set the rights of a file or folder that is no link; nobody can put another one in its place meanwhile."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW)  # what is no file is not opened for it
     try:
-        os.fchmod(handle, mode)
+        os.chmod("/proc/self/fd/%d" % handle, mode)
     finally:
         os.close(handle)
 

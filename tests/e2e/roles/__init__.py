@@ -57,7 +57,7 @@ def checks(role: str) -> list[str]:
 
 UNSEEN = {
     "apparmor": "the machine's kernel may have no AppArmor", "kernel_modules": "the machine's kernel may have no modules",
-    "nvidia_driver": "the hosts have no driver", "nvidia_settings": "the hosts have no driver",
+    "nvidia_devices": "the hosts have no driver", "nvidia_driver": "the hosts have no driver", "nvidia_settings": "the hosts have no driver",
     "snaps": "the hosts have no snapd", "swap_encryption": "a guest shows no swap of its own",
 }  # fmt: skip
 """Roles whose facts no host of the lab shows: they are tried by their Molecule scenario alone."""
