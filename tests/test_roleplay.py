@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from fleet_audit import content, roleplay
 from fleet_audit.model import FleetAuditError
+from fleet_audit.remediation import Action
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +39,39 @@ def test_what_cannot_be_asked_says_why(tmp_path: Path) -> None:
     assert code != 0 and said
     with pytest.raises(FleetAuditError, match=r"other: scontrol could not be run there: .*all it said is in"):
         roleplay.ask("other", ["scontrol"], HERE, tmp_path)
+
+
+def test_an_ansible_that_dies_is_no_success(tmp_path: Path) -> None:
+    """Killed after its first task, as the kernel does that is short of memory; in check mode, so that nothing of this machine changes."""
+    action = Action(role="nvidia_devices", grade="dry", disruption="none", confirm=False, saves="", checks=["nvidia-capability-files-limited"],
+                    variables={}, batches=[["localhost"]], findings={"localhost": ["nvidia-capability-files-limited"]})  # fmt: skip
+
+    def kill() -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not any(b"runner_on_ok" in p.read_bytes() for p in tmp_path.glob("artifacts/*/job_events/*.json")):
+            time.sleep(0.01)
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "ansible-playbook" in " ".join(child.cmdline()):
+                    child.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    played = roleplay.play(action, ["localhost"], HERE, tmp_path, state="present", check=True, plan="0" * 12, extra={}, belongs={})
+    killer.join()
+    assert "Ansible ended in the middle of it" in played.failed["localhost"] and not played.ok
+
+
+def test_a_reader_that_is_gone_ends_no_roll_out() -> None:
+    program = (
+        "from fleet_audit.cli._rollout import say\nfor n in range(2000): say('x' * 100)\nprint('went on', file=__import__('sys').stderr)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == "went on\n"
+    assert process.returncode == 0
 
 
 class Modules:

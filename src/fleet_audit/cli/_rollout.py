@@ -89,6 +89,10 @@ class Rollout:
         path = log.plan.policy_file
         if path and not os.path.exists(path):
             raise FleetAuditError(f"{path}: the policy of plan {log.plan.plan} is not there, and by another one its hosts would be judged")
+        if "," not in log.plan.inventory and not os.path.exists(log.plan.inventory):
+            raise FleetAuditError(f"{log.plan.inventory}: the inventory of plan {log.plan.plan} is not there")
+        if given["private_key"] and not os.path.isfile(given["private_key"]):
+            raise FleetAuditError(f"--private-key {given['private_key']}: no such file")
         password = None
         if given["ask_become_pass"]:
             if not sys.stdin.isatty():
