@@ -23,6 +23,7 @@ from ansible.module_utils import fleet_saved
 from ansible.module_utils.basic import AnsibleModule
 
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?\Z")
+PAST_HOLDS = ["--allow-change-held-packages"]
 APT = ["apt-get", "--yes", "--quiet", "-o", "Dpkg::Options::=--force-confold", "-o", "DPkg::Lock::Timeout=120"]
 
 
@@ -67,16 +68,50 @@ def changes(before, after):
     return {"before": "".join(before), "after": "".join(after), "before_header": "packages", "after_header": "packages"}
 
 
+def restore(module, saved, kept, here):
+    """Give versions and holds back; what somebody else has installed since stays."""
+    kept = kept or {"versions": {}, "held": []}
+    back = {name: was for name, (was, given) in kept["versions"].items() if here.get(name) == given != was}
+    before = ["%s %s\n" % (name, here[name]) for name in sorted(back) if name in here]
+    after = ["%s is held\n" % name for name in kept["held"]] + ["%s %s\n" % (name, back[name]) for name in sorted(back) if back[name]]
+    if not module.check_mode:
+        words = [name + ("=" + back[name] if back[name] else "-") for name in sorted(back)]
+        if words:
+            lines(module, [*APT, "install", "--allow-downgrades", *PAST_HOLDS, "--no-install-recommends", "--", *words])
+        if kept["held"]:
+            lines(module, ["apt-mark", "hold", "--", *kept["held"]])
+        fleet_saved.drop(saved)
+    module.exit_json(changed=kept != {"versions": {}, "held": []}, diff=changes(before, after))
+
+
+def commands(module, p, here):
+    """(words of apt-get, one after the other; {package: (version now, version then)} of all that they would change)."""
+    wrong = [name for name in [*p["absent"], *p["installed"], *p["updated"]] if not NAME.match(name)]
+    if wrong:
+        module.fail_json(msg="%r is no name of a package" % wrong[0])
+    there = candidates(module, [*p["installed"], *(name for name in p["updated"] if name in here)])
+    unknown = [name for name in p["installed"] if name not in there]
+    if unknown:
+        module.fail_json(msg="no repository of this node has %s; nothing was changed" % ", ".join(unknown))
+    absent = [name for name in p["absent"] if name in here]
+    wanted = ["%s=%s" % (name, there[name]) for name in sorted(there) if here.get(name) != there[name]]
+    found = [["remove", "--", *absent]] if absent else []
+    if wanted:
+        past = [*(["--ignore-hold"] if p["installed"] else []), *(PAST_HOLDS if p["installed"] or p["release"] else [])]
+        found.append(["install", "--no-install-recommends", *past, "--", *wanted])
+    steps = {}
+    for words in found:
+        steps.update(planned(module, words))
+    also = [name for name in sorted(steps) if steps[name][1] is None and name not in absent and not name.startswith(tuple(p["replaces"]))]
+    if also:
+        module.fail_json(msg="apt would also take %s away; nothing was changed" % ", ".join(also))
+    return found, steps
+
+
 def main():
     """Do what the parameters say."""
-    own = {
-        "release": {"type": "bool", "default": False},
-        "held": {"type": "list", "elements": "str", "default": []},
-        "absent": {"type": "list", "elements": "str", "default": []},
-        "installed": {"type": "list", "elements": "str", "default": []},
-        "replaces": {"type": "list", "elements": "str", "default": []},
-        "updated": {"type": "list", "elements": "str", "default": []},
-    }
+    own = {name: {"type": "list", "elements": "str", "default": []} for name in ("held", "absent", "installed", "replaces", "updated")}
+    own["release"] = {"type": "bool", "default": False}
     module = AnsibleModule(argument_spec=fleet_saved.options(own), supports_check_mode=True)
     p = module.params
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
@@ -84,45 +119,12 @@ def main():
     os.environ["NEEDRESTART_SUSPEND"] = "1"  # it would restart services that have nothing to do with this
     if fleet_saved.run(["apt-get", "--version"])[0]:
         module.fail_json(msg="this node has no apt, and this module knows no other")
-    kept = fleet_saved.load(p["saved"])
-    here = versions()
+    kept, here = fleet_saved.load(p["saved"]), versions()
     if p["state"] == "restored":
-        # What somebody else has installed since stays.
-        versions_kept = (kept or {"versions": {}})["versions"]
-        back = {name: was for name, (was, given) in versions_kept.items() if here.get(name) == given != was}
-        hold = kept["held"] if kept else []
-        if kept and not module.check_mode:
-            if back:
-                words = [name + ("=" + back[name] if back[name] else "-") for name in sorted(back)]
-                lines(
-                    module, [*APT, "install", "--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "--", *words]
-                )
-            if hold:
-                lines(module, ["apt-mark", "hold", "--", *hold])
-            fleet_saved.drop(p["saved"])
-        before = ["%s %s\n" % (name, here[name]) for name in sorted(back) if name in here]
-        after = ["%s is held\n" % name for name in hold] + ["%s %s\n" % (name, back[name]) for name in sorted(back) if back[name]]
-        module.exit_json(changed=bool(kept), diff=changes(before, after))
-    wrong = [name for name in [*p["absent"], *p["installed"], *p["updated"]] if not NAME.match(name)]
-    if wrong:
-        module.fail_json(msg="%r is no name of a package" % wrong[0])
-    all_held = [name for name in lines(module, ["apt-mark", "showhold"]) if NAME.match(name)]
-    released = [name for name in all_held if p["release"] and not name.startswith(tuple(p["held"]))]
-    absent = [name for name in p["absent"] if name in here]
-    there = candidates(module, [*p["installed"], *(name for name in p["updated"] if name in here)])
-    unknown = [name for name in p["installed"] if name not in there]
-    if unknown:
-        module.fail_json(msg="no repository of this node has %s; nothing was changed" % ", ".join(unknown))
-    wanted = ["%s=%s" % (name, there[name]) for name in sorted(there) if here.get(name) != there[name]]
-    holds = (
-        ["--ignore-hold", "--allow-change-held-packages"] if p["installed"] else ["--allow-change-held-packages"] if p["release"] else []
-    )
-    install = ["install", "--no-install-recommends", *holds, "--", *wanted]
-    steps = planned(module, ["remove", "--", *absent]) if absent else {}
-    steps.update(planned(module, install) if wanted else {})
-    also = [name for name in sorted(steps) if steps[name][1] is None and name not in absent and not name.startswith(tuple(p["replaces"]))]
-    if also:
-        module.fail_json(msg="apt would also take %s away; nothing was changed" % ", ".join(also))
+        restore(module, p["saved"], kept, here)
+    found, steps = commands(module, p, here)
+    held = [name for name in lines(module, ["apt-mark", "showhold"]) if NAME.match(name)]
+    released = [name for name in held if p["release"] and not name.startswith(tuple(p["held"]))]
     before = ["%s is held\n" % name for name in released] + ["%s %s\n" % (name, steps[name][0]) for name in sorted(steps) if steps[name][0]]
     after = ["%s %s\n" % (name, steps[name][1]) for name in sorted(steps) if steps[name][1]]
     diff = changes(before, after)
@@ -131,14 +133,12 @@ def main():
     kept = kept or {"versions": {}, "held": []}
     for name, (now, then) in steps.items():
         kept["versions"][name] = (kept["versions"][name][0] if name in kept["versions"] else now, then)
-    kept["held"] += [name for name in all_held if (name in released or name in steps) and name not in kept["held"]]
+    kept["held"] += [name for name in held if (name in released or name in steps) and name not in kept["held"]]
     fleet_saved.save(p["saved"], kept)
     if released:
         lines(module, ["apt-mark", "unhold", "--", *released])
-    if absent:
-        lines(module, [*APT, "remove", "--", *absent])
-    if wanted:
-        lines(module, [*APT, *install])
+    for words in found:
+        lines(module, [*APT, *words])
     module.exit_json(changed=True, diff=diff)
 
 
