@@ -179,7 +179,7 @@ def test_variables_not_read() -> None:
 @pytest.mark.parametrize("content", [
     DB[:-1], DB + b"\0", variable(b"x" * 27), DB[:20] + b"\xff" + DB[21:], DB[:4] + DB[4:20] + struct.pack("<III", 28, 0, 0) + DB[32:],
     variable(uuid.UUID(X509).bytes_le + struct.pack("<III", 0, 0, 16)),
-])  # fmt: skip
+], ids=["short", "long", "no-list", "too-large-list", "too-small-list", "empty-list"])  # fmt: skip
 def test_a_list_that_does_not_add_up_is_a_gap(content: bytes) -> None:
     assert run(KEY, uefi() | {KEYS["db"].id: ok(content)}).coverage is Coverage.PARTIAL
 
