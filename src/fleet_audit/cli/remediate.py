@@ -207,7 +207,8 @@ def rollback(plan_file: Path, only: tuple[str, ...], drain: str | None, drain_de
     roll.drain = drain or roll.log.drained_by() or "none"
     if not roll.touched(only):
         click.echo("nothing of the plan is in force")
-        roll.give_back(roll.log.held())
+        if not dry:
+            roll.give_back(roll.log.held())
         return 0
     if dry or not yes:
         roll.show_back(only)
