@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_audit.facts.base import Item, Table
@@ -455,6 +455,7 @@ RULE = st.fixed_dictionaries({
 
 
 @given(st.lists(RULE | JSON, max_size=5))
+@example([{"chain": {"family": []}}])
 def test_no_rules_raise(rules: list[Any]) -> None:
     text = json.dumps({"nftables": [{"metainfo": {}}, CHAIN, *rules]})
     for table in LIVE:

@@ -55,12 +55,15 @@ class Ruleset:
             ((kind, fields),) = entry.items()
             if not isinstance(fields, dict):
                 raise NotUnderstood(f"nft: a {kind} that is not understood")
-            if fields.get("family") not in _FAMILIES:
+            family = fields.get("family")
+            if family is not None and not isinstance(family, str):
+                raise NotUnderstood(f"nft: a {kind} of a family that is not understood")
+            if family not in _FAMILIES:
                 continue
             if kind == "table":
-                self._table(f"{fields['family']} {fields.get('name')}", fields.get("flags", []))
+                self._table(f"{family} {fields.get('name')}", fields.get("flags", []))
                 continue
-            table = f"{fields['family']} {fields.get('table')}"
+            table = f"{family} {fields.get('table')}"
             if kind == "chain":
                 self.add(table, fields)
             elif kind in ("set", "map"):
