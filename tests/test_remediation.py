@@ -14,7 +14,7 @@ from fleet_audit import policy, remediation
 from fleet_audit.facts import tables
 from fleet_audit.findings import Report
 from fleet_audit.model import CheckId, FleetAuditError, HostName, Outcome, Result, Severity
-from fleet_audit.planlog import PlanLog
+from fleet_audit.planlog import PlanLog, runs_needed
 from fleet_audit.runs import Run
 
 from .factory import library
@@ -184,6 +184,33 @@ def test_a_plan_that_was_edited_after_it_began_is_refused(tmp_path: Path) -> Non
     PlanLog(made, tmp_path).check()
     with pytest.raises(FleetAuditError, match=r"begun with other actions.*plan\.json"):
         PlanLog(made.model_copy(update={"actions": made.actions[1:]}), tmp_path).check()
+
+
+@pytest.mark.parametrize(
+    "line", ['{"kind": "done"}', '{"kind": "done", "hosts": ["a"], "action": 7}', '{"kind": "new", "hosts": []}', "[]"]
+)
+def test_a_line_that_is_whole_and_not_understood_is_no_silence(tmp_path: Path, line: str) -> None:
+    log = PlanLog(plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL}), tmp_path)
+    log.note("begun", ["a"], action=0)
+    with (tmp_path / "progress.jsonl").open("a") as out:
+        out.write(line + "\n")
+    with pytest.raises(FleetAuditError, match=r"progress\.jsonl:2"):
+        log.states()
+
+
+def test_runs_of_plans_that_are_in_force_are_needed(tmp_path: Path) -> None:
+    folder = tmp_path / "remediation/0"
+    folder.mkdir(parents=True)
+    log = PlanLog(plan(tmp_path, {("redirects-not-sent", "a"): Outcome.FAIL}), folder)
+    log.keep()
+    assert runs_needed(tmp_path) == set()
+    log.note("begun", ["a"], action=0)
+    assert runs_needed(tmp_path) == {log.plan.run}
+    log.note("rolled-back", ["a"], action=0)
+    assert runs_needed(tmp_path) == set()
+    (folder / "plan.json").write_text("{}")
+    with pytest.raises(FleetAuditError, match=r"plan\.json: this is no plan"):
+        runs_needed(tmp_path)
 
 
 def test_hosts_whose_change_has_not_ended(tmp_path: Path) -> None:

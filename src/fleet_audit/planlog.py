@@ -17,13 +17,16 @@ Kind = Literal["begun", "done", "rolled-back", "drained", "given-back"]
 
 
 def runs_needed(store: Path) -> set[str]:
-    """Runs of a store without which a plan could not be taken back: those of plans of which something is in force."""
+    """Runs of a store without which a plan could not be taken back: those of plans of which something is in force.
+
+    Raises `FleetAuditError` for a plan that is not understood.
+    """
     found = set()
     for path in (store / "remediation").glob("*/plan.json"):
         try:
             plan = Plan.model_validate_json(path.read_bytes())
         except (OSError, ValueError):
-            continue
+            raise FleetAuditError(f"{path}: this is no plan that this version knows, so that what it needs is not known either") from None
         if {"begun", "done"} & set(PlanLog(plan, path.parent).states().values()):
             found.add(plan.run)
     return found
@@ -74,19 +77,23 @@ class PlanLog:
         return (self.folder / "progress.jsonl").read_bytes().endswith(b"\n")
 
     def entries(self) -> list[dict[str, Any]]:
-        """What was noted, in its order; a line that was cut is passed over."""
+        """What was noted, in its order; a line that was cut is passed over, since what it says had not begun yet.
+
+        Raises `FleetAuditError` for a line that is whole and not understood.
+        """
         try:
             lines = (self.folder / "progress.jsonl").read_text("utf-8", "replace").splitlines()
         except FileNotFoundError:
             return []
         found = []
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(entry, dict) and self._sound(entry):
-                found.append(entry)
+            if not isinstance(entry, dict) or not self._sound(entry):
+                raise FleetAuditError(f"{self.folder / 'progress.jsonl'}:{number}: not what this version writes there, nor its plan's")
+            found.append(entry)
         return found
 
     def _sound(self, entry: dict[str, Any]) -> bool:

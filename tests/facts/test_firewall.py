@@ -456,6 +456,7 @@ RULE = st.fixed_dictionaries({
 
 @given(st.lists(RULE | JSON, max_size=5))
 @example([{"chain": {"family": []}}])
+@example([{"chain": {"name": "x"}}])
 def test_no_rules_raise(rules: list[Any]) -> None:
     text = json.dumps({"nftables": [{"metainfo": {}}, CHAIN, *rules]})
     for table in LIVE:

@@ -223,12 +223,13 @@ class Rollout:
                 outcome, reason = now.get((check, host), ("unknown", "it was not audited"))
                 if outcome != "pass":
                     return f"{check} on {host} is {outcome}: {clean(reason, 300)}"
-        worse = sorted(key for key, (outcome, _) in now.items() if outcome == "fail" and was.get(key) == "pass")
+        worse = sorted(key for key, (outcome, _) in now.items() if outcome not in ("pass", "notapplicable") and was.get(key) == "pass")
         for check, host in worse:
-            if check in touched:
+            if check in touched and now[check, host][0] == "fail":
                 return f"{check} on {host} fails now, and passed before"
-        for check, host in worse:  # not by what the role changes, as far as it says
-            say(f"  {check} on {clean(host)} fails now, and passed before: {clean(now[check, host][1], 200)}", err=True)
+        for check, host in worse:  # not by what the role changes, as far as it says; or it is not known any more
+            outcome, reason = now[check, host]
+            say(f"  {check} on {clean(host)} passed before, and now is {outcome}: {clean(reason, 200)}", err=True)
         self.log.note("done", hosts, action=index, run=report["run"]["id"])
         say(f"  audited: run {report['run']['id']}")
         return ""
@@ -278,13 +279,12 @@ class Rollout:
         answered = [h for h in hosts if h not in played.failed]
         if answered:
             report = self._audit(answered, action.checks)
-            holds = {(r["check"], r["host"]): r["outcome"] == "pass" for r in report["results"]}
+            fails = {(r["check"], r["host"]) for r in report["results"] if r["outcome"] == "fail"}
             for host in answered:
-                if host not in played.changed and all(holds.get((check, host)) for check in action.findings[host]):
-                    failed[host] = f"{action.role} was not taken back: nothing was saved there, and its findings still pass"
-            fails = sum(r["outcome"] == "fail" for r in report["results"])
+                if host not in played.changed and not fails.issuperset((check, host) for check in action.findings[host]):
+                    failed[host] = f"{action.role} was not taken back: nothing was saved there, and its findings are not all back"
             say(f"{action.role}: restored on {len(played.changed)} of {count(len(hosts), 'host')}")
-            say(f"  audited: run {report['run']['id']}, {fails} findings of the plan are back")
+            say(f"  audited: run {report['run']['id']}, {len(fails)} findings of the plan are back")
         self.log.note("rolled-back", [h for h in answered if h not in failed], action=index)
         return failed
 

@@ -242,4 +242,6 @@ def status(plan_file: Path, form: str, store_folder: Path | None) -> int:
             click.echo(f"{row['role']:<22} {row['host']:<30} {row['state']}")
         if held:
             click.echo(f"out of scheduling: {', '.join(held)}")
-    return 0 if set(states.values()) <= {"done"} else 3
+        if not rows:
+            click.echo("the plan has no action: nothing was done by it")
+    return 0 if set(states.values()) == {"done"} else 3

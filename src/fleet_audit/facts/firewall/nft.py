@@ -56,7 +56,7 @@ class Ruleset:
             if not isinstance(fields, dict):
                 raise NotUnderstood(f"nft: a {kind} that is not understood")
             family = fields.get("family")
-            if family is not None and not isinstance(family, str):
+            if not isinstance(family, str):
                 raise NotUnderstood(f"nft: a {kind} of a family that is not understood")
             if family not in _FAMILIES:
                 continue
